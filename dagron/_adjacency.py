@@ -1,0 +1,175 @@
+"""Nodes and edges that can still change: what a builder, a modification and a run work on."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
+# The neighbours of a node, in edge order. A tuple is shared with the graph values that hold it and
+# never changes; the first change to it makes a dict (an ordered set) that belongs to this graph.
+Neighbours: TypeAlias = tuple[str, ...] | dict[str, None]
+
+
+class Adjacency:
+    """A mutable graph: both directions of every edge, and which node added which."""
+
+    __slots__ = ("added_by", "dependencies", "dependents")
+
+    dependencies: dict[str, Neighbours]
+    dependents: dict[str, Neighbours]
+    added_by: dict[str, str]  # only nodes that an expander added
+
+    def __init__(self) -> None:
+        self.dependencies = {}
+        self.dependents = {}
+        self.added_by = {}
+
+    def frozen_copy(self) -> "Adjacency":
+        """Return a copy in which all neighbours are tuples, so that it shares no mutable part."""
+        copy = Adjacency()
+        copy.dependencies = {name: _frozen(edges) for name, edges in self.dependencies.items()}
+        copy.dependents = {name: _frozen(edges) for name, edges in self.dependents.items()}
+        copy.added_by = self.added_by.copy()
+        return copy
+
+    def draft(self) -> "Adjacency":
+        """Return a copy to change, of an adjacency in which all neighbours are tuples."""
+        copy = Adjacency()
+        copy.dependencies = self.dependencies.copy()
+        copy.dependents = self.dependents.copy()
+        copy.added_by = self.added_by.copy()
+        return copy
+
+    def add_node(self, name: str, by: str | None = None) -> None:
+        self.dependencies[name] = ()
+        self.dependents[name] = ()
+        if by is not None:
+            self.added_by[name] = by
+
+    def remove_node(self, name: str) -> None:
+        for source in self.dependencies.pop(name):
+            del _owned(self.dependents, source)[name]
+        for target in self.dependents.pop(name):
+            del _owned(self.dependencies, target)[name]
+        self.added_by.pop(name, None)
+
+    def add_edge(self, source: str, target: str) -> bool:
+        """Add an edge between two nodes; tell whether it is new."""
+        dependents = self.dependents[source]
+        if not dependents:
+            self.dependents[source] = (target,)
+        else:
+            if type(dependents) is tuple:
+                dependents = _owned(self.dependents, source)
+            if target in dependents:
+                return False
+            dependents[target] = None  # type: ignore[call-overload, index]
+        if self.dependencies[target]:
+            _owned(self.dependencies, target)[source] = None
+        else:
+            self.dependencies[target] = (source,)
+        return True
+
+    def remove_edge(self, source: str, target: str) -> None:
+        del _owned(self.dependents, source)[target]
+        del _owned(self.dependencies, target)[source]
+
+    def has_edge(self, source: str, target: str) -> bool:
+        """Tell whether the edge is there, by looking through the shorter of its ends' lists."""
+        dependents = self.dependents.get(source, ())
+        dependencies = self.dependencies.get(target, ())
+        if len(dependents) < len(dependencies):
+            return target in dependents
+        return source in dependencies
+
+    def ranked(self) -> list[str]:
+        """Return all names by rank: preorder in the forest of who added whom.
+
+        Initial nodes and nodes added from outside are its roots, in insertion order; a node that an
+        expander added comes after the expanding node, before that node's next sibling. So the order
+        does not depend on which of two expanders finished first.
+        """
+        if not self.added_by:
+            return list(self.dependencies)
+        children: dict[str | None, list[str]] = {}
+        for name in self.dependencies:
+            parent = self.added_by.get(name)
+            children.setdefault(parent if parent in self.dependencies else None, []).append(name)
+        ranked = []
+        stack = children.get(None, [])[::-1]
+        while stack:
+            name = stack.pop()
+            ranked.append(name)
+            if name in children:
+                stack.extend(reversed(children[name]))
+        return ranked
+
+
+def _owned(table: dict[str, Neighbours], name: str) -> dict[str, None]:
+    """Return the neighbours as a dict that this graph may change."""
+    edges = table[name]
+    if type(edges) is tuple:
+        table[name] = edges = dict.fromkeys(edges)
+    return edges  # type: ignore[return-value]
+
+
+def _frozen(edges: Neighbours) -> tuple[str, ...]:
+    return edges if type(edges) is tuple else tuple(edges)
+
+
+def topological_order(graph: Adjacency) -> list[str]:
+    """Return Kahn's order that takes the smallest rank first; shorter than the graph on a cycle."""
+    ranked = graph.ranked()
+    if _is_topological(graph, ranked):
+        return ranked  # the smallest rank is then always free to go: this is what Kahn's would give
+    from heapq import heapify, heappop, heappush
+
+    rank = {name: position for position, name in enumerate(ranked)}
+    waiting = {name: len(edges) for name, edges in graph.dependencies.items()}
+    free = [rank[name] for name, count in waiting.items() if not count]
+    heapify(free)
+    order = []
+    while free:
+        name = ranked[heappop(free)]
+        order.append(name)
+        for dependent in graph.dependents[name]:
+            waiting[dependent] -= 1
+            if not waiting[dependent]:
+                heappush(free, rank[dependent])
+    return order
+
+
+def _is_topological(graph: Adjacency, order: Iterable[str]) -> bool:
+    seen: set[str] = set()
+    dependencies = graph.dependencies
+    for name in order:
+        for dependency in dependencies[name]:
+            if dependency not in seen:
+                return False
+        seen.add(name)
+    return True
+
+
+def find_cycle(
+    starts: Iterable[str], successors: Callable[[str], Iterable[str]]
+) -> list[str] | None:
+    """Return a cycle that can be reached from the starts, its first node again last, or None.
+
+    A depth-first search without recursion: it visits a node once, and an edge once.
+    """
+    finished: set[str] = set()
+    for start in starts:
+        if start in finished:
+            continue
+        path: dict[str, Iterator[str]] = {start: iter(successors(start))}
+        while path:
+            name, following = next(reversed(path.items()))
+            for successor in following:
+                if successor in path:
+                    nodes = list(path)
+                    return [*nodes[nodes.index(successor) :], successor]
+                if successor not in finished:
+                    path[successor] = iter(successors(successor))
+                    break
+            else:
+                finished.add(name)
+                del path[name]
+    return None

@@ -1,0 +1,43 @@
+"""What differs between asyncio and trio, and anyio does not hide: three questions to the loop."""
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from anyio import current_effective_deadline, get_cancelled_exc_class
+from anyio.lowlevel import current_token
+
+
+class Host:
+    """The task that awaits a run, and the event loop that it runs on; make it in that task."""
+
+    __slots__ = ("_cancelling", "_cancelling_before", "call_soon", "cancelled_class")
+
+    cancelled_class: type[BaseException]
+    call_soon: Callable[..., object]  # from any thread, also from a signal handler
+
+    def __init__(self) -> None:
+        self.cancelled_class = get_cancelled_exc_class()
+        loop: Any = current_token().native_token
+        if hasattr(loop, "call_soon_threadsafe"):
+            import asyncio  # loaded by whoever runs this loop
+
+            task = asyncio.current_task()
+            assert task is not None, "a run is awaited in a task"
+            self._cancelling: Callable[[], int] = task.cancelling
+            self.call_soon = loop.call_soon_threadsafe
+        else:
+            self._cancelling = int  # trio knows only cancel scopes
+            self.call_soon = loop.run_sync_soon
+        self._cancelling_before = self._cancelling()
+
+    def is_cancelling(self) -> bool:
+        """Tell whether a cancellation that reaches the current task is the run's or its caller's.
+
+        Either a cancel scope around the current task has been cancelled, or the host task has been
+        by ``Task.cancel()``, which shows in no scope until the host has noticed. Anything else is
+        some library's own affair that escaped it.
+        """
+        return (
+            current_effective_deadline() == -inf or self._cancelling() > self._cancelling_before
+        )

@@ -1,0 +1,181 @@
+"""How a user's callable is called: on the loop or on a thread, and with which parameters."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import CoroutineType, FunctionType, MethodType
+from typing import Any, NamedTuple
+
+from dagron._errors import NotAwaitedError, TaskSignatureError
+from dagron._landing import INPUTS
+
+_COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+class Parameters(NamedTuple):
+    """The parameters without a default, which dependencies fill by name."""
+
+    positional: tuple[str, ...] = ()
+    keyword: tuple[str, ...] = ()
+
+    def fill(self, results: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments; `KeyError` names the parameter that no dependency fills."""
+        return (
+            [self._value(name, results) for name in self.positional],
+            {name: self._value(name, results) for name in self.keyword},
+        )
+
+    @staticmethod
+    def _value(name: str, results: Mapping[str, Any]) -> Any:
+        return dict(results) if name == INPUTS else results[name]
+
+
+class Task(NamedTuple):
+    """How a task is to be called."""
+
+    on_loop: bool  # an `async def`; everything else runs on a worker thread
+    parameters: Parameters | None  # None: nothing to fill
+
+
+_PLAIN_ASYNC = Task(True, None)
+_PLAIN_SYNC = Task(False, None)
+
+
+def read_task(node: str, task: Callable[..., Any]) -> Task:
+    """Read how to call a node's task.
+
+    A plain function is read from its code object, which costs a tenth of `inspect.signature`.
+    Raises `TaskSignatureError` when it is a generator function or cannot be called.
+    """
+    if type(task) is not FunctionType or _is_disguised(task):
+        return _read_by_inspection(node, task)
+    code = task.__code__
+    flags = code.co_flags
+    if flags & _GENERATOR and not flags & _COROUTINE:
+        raise _generator_error(node)
+    required = code.co_argcount - len(task.__defaults__ or ())
+    if not required and not code.co_kwonlyargcount:
+        return _PLAIN_ASYNC if flags & _COROUTINE else _PLAIN_SYNC
+    names = code.co_varnames
+    keyword = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    if keyword and (defaults := task.__kwdefaults__):
+        keyword = tuple(name for name in keyword if name not in defaults)
+    parameters = Parameters(names[:required], keyword) if required or keyword else None
+    return Task(bool(flags & _COROUTINE), parameters)
+
+
+def _is_disguised(task: Callable[..., Any]) -> bool:
+    """Tell whether a decorator left word of another signature than the code's."""
+    return hasattr(task, "__wrapped__") or hasattr(task, "__signature__")
+
+
+def _read_by_inspection(node: str, task: Callable[..., Any]) -> Task:
+    if not callable(task):
+        raise TaskSignatureError(
+            f"the task of node {node!r:.60} is {type(task).__name__}, which cannot be called\n"
+            f"  help: give a function; to pass arguments, use lambda or functools.partial",
+            node,
+        )
+    flags = _flags(task)
+    if flags & _GENERATOR and not flags & _COROUTINE:
+        raise _generator_error(node)
+    signature = _signature(task)
+    parameters = Parameters() if signature is None else _required(signature)
+    return Task(bool(flags & _COROUTINE), parameters if any(parameters) else None)
+
+
+def _required(signature: inspect.Signature) -> Parameters:
+    """Return the parameters that have no default and are not ``*args`` or ``**kwargs``."""
+    needed = [p for p in signature.parameters.values() if p.default is p.empty]
+    return Parameters(
+        tuple(p.name for p in needed if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
+        tuple(p.name for p in needed if p.kind is p.KEYWORD_ONLY),
+    )
+
+
+def _flags(task: Callable[..., Any]) -> int:
+    """Return the code flags of what a call would run, through partials, methods and objects."""
+    function: Any = task
+    while isinstance(function, (partial, MethodType)):
+        function = function.func if isinstance(function, partial) else function.__func__
+    if not isinstance(function, (FunctionType, type)):
+        function = getattr(type(function), "__call__", None)
+    code = getattr(function, "__code__", None)
+    return code.co_flags if code is not None else 0
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError):  # dict, max: callables in C that do not tell
+        return None
+
+
+def _generator_error(node: str) -> TaskSignatureError:
+    return TaskSignatureError(
+        f"the task of node {node!r:.60} is a generator function: calling it runs nothing\n"
+        f"  help: return a list, or collect the values inside the task",
+        node,
+    )
+
+
+def checked_value(node: str, value: Any) -> Any:
+    """Return a task's value, unless it is a coroutine: then nobody awaited it."""
+    if type(value) is CoroutineType:
+        name = value.__qualname__
+        value.close()
+        raise NotAwaitedError(
+            f"the task of node {node!r:.60} returned the coroutine {name!r:.60}, not its value\n"
+            f"  help: did you forget 'await'? write: return await {name}(...)"
+        )
+    return value
+
+
+def is_awaitable(value: object) -> bool:
+    """Tell whether a sync callable's value is to be awaited."""
+    return hasattr(type(value), "__await__")
+
+
+class Expander(NamedTuple):
+    """An expander, and how it is to be called."""
+
+    function: Callable[..., Any]
+    on_loop: bool
+    wants_graph: bool  # a third required parameter
+
+
+def read_expander(node: str, function: Callable[..., Any]) -> Expander:
+    """Read how to call a node's expander.
+
+    Raises `TaskSignatureError` when it cannot be called with (name, result) or (name, result, dag).
+    """
+    if type(function) is FunctionType and not _is_disguised(function):
+        code = function.__code__
+        required = code.co_argcount - len(function.__defaults__ or ())
+        if required <= 3 and code.co_argcount >= 2 and not code.co_kwonlyargcount:
+            return Expander(function, bool(code.co_flags & _COROUTINE), required == 3)
+    return _read_expander_by_inspection(node, function)
+
+
+def _read_expander_by_inspection(node: str, function: Callable[..., Any]) -> Expander:
+    if not callable(function):
+        raise TaskSignatureError(
+            f"the expander of node {node!r:.60} is {type(function).__name__}, "
+            f"which cannot be called\n  help: give a function of (name, result)",
+            node,
+        )
+    signature = _signature(function)
+    if signature is None:
+        return Expander(function, False, False)
+    wants_graph = len(_required(signature).positional) == 3
+    try:
+        signature.bind(*range(3 if wants_graph else 2))
+    except TypeError as error:
+        raise TaskSignatureError(
+            f"the expander of node {node!r:.60} cannot be called with (name, result): {error}\n"
+            f"  help: write def expander(name, result): ...; a third parameter without a default, "
+            f"if it has one, receives the graph",
+            node,
+        ) from None
+    return Expander(function, bool(_flags(function) & _COROUTINE), wants_graph)

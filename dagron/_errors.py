@@ -1,0 +1,135 @@
+"""Every error that dagron raises: one root, standard bases beside it, the data as attributes.
+
+The text says what went wrong and where on its first line, and what to type on the line ``help:``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+class DagronError(Exception):
+    """The root of all errors that dagron raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError, a base of UnknownNodeError, would show the text quoted and escaped.
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class GraphError(DagronError):
+    """A graph that cannot be, or a question about a node that it does not have."""
+
+
+class CycleError(GraphError, ValueError):
+    """The edges form a cycle; ``cycle`` lists its nodes in edge order, the first one again last."""
+
+    def __init__(self, message: str, cycle: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.cycle = list(cycle)
+
+
+class DuplicateNodeError(GraphError, ValueError):
+    """A node of this name was added before; ``name`` says which."""
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class InvalidNameError(GraphError, ValueError):
+    """A string that cannot name a node: empty, too long, or with control characters."""
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class UnknownNodeError(GraphError, KeyError):
+    """A name that no node has; ``name`` is the name, ``close`` the known names that resemble it."""
+
+    def __init__(self, message: str, name: str = "", close: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.name = name
+        self.close = tuple(close)
+
+
+class MissingTaskError(DagronError, ValueError):
+    """Nodes without a task; ``names`` lists all of them."""
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
+
+
+class TaskSignatureError(DagronError, TypeError):
+    """A task or an expander that dagron cannot call; ``node`` and ``parameter`` say where."""
+
+    def __init__(self, message: str, node: str = "", parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node
+        self.parameter = parameter
+
+
+class NotAwaitedError(DagronError, TypeError):
+    """A task's value was a coroutine that nobody awaited: its work was not done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a modification: a kind, the node it is about, and the words.
+
+    ``kind`` is one of ``"duplicate"``, ``"unknown"``, ``"started"``, ``"edge"``, ``"cycle"``,
+    ``"limit"``, ``"signature"`` and ``"invalid"``.
+    """
+
+    kind: str
+    node: str
+    message: str
+    help: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  help: {self.help}" if self.help else self.message
+
+
+SHOWN_FAULTS = 10
+
+
+class ModificationError(DagronError, ValueError):
+    """A modification was refused, and nothing of it was applied.
+
+    ``faults`` holds every `Fault` that was found, in the order of the modification; ``by`` names
+    the node whose expander returned it, or is None.
+    """
+
+    def __init__(self, faults: Sequence[Fault] = (), by: str | None = None) -> None:
+        super().__init__(tuple(faults), by)
+        self.faults = tuple(faults)
+        self.by = by
+
+    def __str__(self) -> str:
+        found = len(self.faults)
+        source = "the modification" if self.by is None else f"the modification by {self.by!r:.60}"
+        lines = [f"{source} was refused, nothing was changed: {found} fault{'s'[: found != 1]}"]
+        lines += (f"- {fault}" for fault in self.faults[:SHOWN_FAULTS])
+        if found > SHOWN_FAULTS:
+            lines.append(f"- and {found - SHOWN_FAULTS:,} more, see .faults")
+        return "\n".join(lines)
+
+
+class ExpansionError(DagronError, RuntimeError):
+    """An expander returned something that is no modification."""
+
+
+class RunFailedError(DagronError):
+    """A run did not succeed; ``failures`` maps the names of the failed nodes to their exceptions."""
+
+    def __init__(self, message: str, failures: Mapping[str, BaseException] | None = None) -> None:
+        super().__init__(message)
+        self.failures = dict(failures or {})
+
+
+class EventLoopRunningError(DagronError, RuntimeError):
+    """A blocking call was made where an event loop is running."""
+
+
+class InternalError(DagronError, RuntimeError):
+    """A bug in dagron itself: the run was ended at once. Please report it with its traceback."""

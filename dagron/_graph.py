@@ -1,0 +1,326 @@
+"""DAG: an immutable graph value, its builder, and the questions that it answers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dagron._adjacency import Adjacency, Neighbours, find_cycle, topological_order
+from dagron._errors import CycleError, DuplicateNodeError, ModificationError, UnknownNodeError
+from dagron._landing import examine
+from dagron._modification import DynamicModification
+from dagron._names import checked_name, close_names, did_you_mean, shown
+from dagron._status import COMPLETED, RUNNING, NodeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class GraphDiff:
+    """What one graph has and another has not; each field is in the order of the graph it is from."""
+
+    added_nodes: list[str]
+    removed_nodes: list[str]
+    added_edges: list[tuple[str, str]]
+    removed_edges: list[tuple[str, str]]
+
+    def __bool__(self) -> bool:
+        """Tell whether the graphs differ."""
+        return bool(
+            self.added_nodes or self.removed_nodes or self.added_edges or self.removed_edges
+        )
+
+
+class DAG:
+    """A directed acyclic graph of named nodes; it never changes.
+
+    An edge ``(source, target)`` says that the target waits for the source: the source is a
+    dependency of the target, the target a dependent of the source. Make one with `DAG.builder`.
+    Two graphs are equal when they have the same nodes and the same edges, in whatever order.
+
+    Every method that takes a name raises `UnknownNodeError`, with close names, when there is no
+    such node. Every list that is returned is the caller's own.
+    """
+
+    __slots__ = ("_graph", "_order")
+
+    _graph: Adjacency  # all neighbours are tuples: shared by reference, changed by nobody
+    _order: tuple[str, ...]  # topological
+
+    def __init__(self) -> None:
+        self._graph = Adjacency()
+        self._order = ()
+
+    @staticmethod
+    def builder() -> "DAGBuilder":
+        """Return an empty builder."""
+        return DAGBuilder()
+
+    # -- size and membership
+
+    def node_count(self) -> int:
+        """Return the number of nodes."""
+        return len(self._graph.dependencies)
+
+    def edge_count(self) -> int:
+        """Return the number of edges."""
+        return sum(map(len, self._graph.dependencies.values()))
+
+    def __len__(self) -> int:
+        return len(self._graph.dependencies)
+
+    def __bool__(self) -> bool:
+        return True  # an empty graph is a graph: `if dag` asks whether there is one
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._graph.dependencies
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._graph.dependencies))
+
+    # -- nodes and edges
+
+    def nodes(self) -> list[str]:
+        """Return all names, in the order in which they were added."""
+        return list(self._graph.dependencies)
+
+    def edges(self) -> list[tuple[str, str]]:
+        """Return all edges as pairs (source, target), by source in the order of `nodes`."""
+        return [
+            (source, target)
+            for source, targets in self._graph.dependents.items()
+            for target in targets
+        ]
+
+    def dependencies(self, name: str) -> list[str]:
+        """Return the nodes that this one waits for, in edge order."""
+        return list(self._neighbours(self._graph.dependencies, name))
+
+    def dependents(self, name: str) -> list[str]:
+        """Return the nodes that wait for this one, in edge order."""
+        return list(self._neighbours(self._graph.dependents, name))
+
+    def ancestors(self, name: str) -> list[str]:
+        """Return all nodes from which a path leads to this one, in topological order."""
+        return self._reachable(self._graph.dependencies, name)
+
+    def descendants(self, name: str) -> list[str]:
+        """Return all nodes to which a path leads from this one, in topological order."""
+        return self._reachable(self._graph.dependents, name)
+
+    def roots(self) -> list[str]:
+        """Return the nodes without dependencies."""
+        return [name for name, edges in self._graph.dependencies.items() if not edges]
+
+    def leaves(self) -> list[str]:
+        """Return the nodes without dependents."""
+        return [name for name, edges in self._graph.dependents.items() if not edges]
+
+    def topological_order(self) -> list[str]:
+        """Return all names, each after its dependencies: Kahn's order, the smallest rank first.
+
+        Nodes rank by insertion; a node that an expander added ranks under the node that expanded,
+        in the order of the modification. So the order does not depend on timing.
+        """
+        return list(self._order)
+
+    def levels(self) -> list[list[str]]:
+        """Return the nodes by level: level 0 has no dependencies, level n depends on level n - 1."""
+        level: dict[str, int] = {}
+        levels: list[list[str]] = []
+        for name in self._order:
+            edges = self._graph.dependencies[name]
+            level[name] = depth = 1 + max((level[source] for source in edges), default=-1)
+            if depth == len(levels):
+                levels.append([])
+            levels[depth].append(name)
+        return levels
+
+    def match(self, glob: str) -> list[str]:
+        """Return the names that match a shell pattern (``*``, ``?``, ``[abc]``), whole and by case."""
+        from fnmatch import translate
+
+        return self.match_regex(translate(glob))
+
+    def match_regex(self, pattern: str) -> list[str]:
+        """Return the names that match a regular expression as a whole; `re.error` if it is none."""
+        import re
+
+        matches = re.compile(pattern).fullmatch
+        return [name for name in self._graph.dependencies if matches(name)]
+
+    # -- other graphs
+
+    def apply(self, modification: DynamicModification, by: str | None = None) -> "DAG":
+        """Return the graph that a run would have after the modification: test an expander with it.
+
+        It is validated as in a run. ``by`` names the node whose expander returned it: that node
+        counts as running and its ancestors as completed, so that they can be given no new
+        dependency and cannot be removed. Without ``by``, no node counts as started.
+
+        Raises `ModificationError` with every fault that was found, and `UnknownNodeError` for ``by``.
+        """
+        status: dict[str, NodeStatus] = {}
+        if by is not None:
+            status = dict.fromkeys(self.ancestors(by), COMPLETED)
+            status[by] = RUNNING
+        landing = examine(modification, self._graph, status)
+        if landing.faults:
+            raise ModificationError(landing.faults, by)
+        graph = self._graph.draft()
+        for source, target in landing.removed_edges:
+            graph.remove_edge(source, target)
+        for name in landing.removed_nodes:
+            graph.remove_node(name)
+        for name in landing.added_nodes:
+            graph.add_node(name, by)
+        for source, target in landing.added_edges:
+            graph.add_edge(source, target)
+        return frozen(graph)
+
+    def diff(self, other: "DAG") -> GraphDiff:
+        """Return what ``other`` has more and less than this graph: ``before.diff(after)``."""
+        mine, theirs = self.edges(), other.edges()
+        before, after = set(mine), set(theirs)
+        return GraphDiff(
+            added_nodes=[name for name in other if name not in self],
+            removed_nodes=[name for name in self if name not in other],
+            added_edges=[edge for edge in theirs if edge not in before],
+            removed_edges=[edge for edge in mine if edge not in after],
+        )
+
+    def to_builder(self) -> "DAGBuilder":
+        """Return a builder that holds this graph, to make another from it."""
+        builder = DAGBuilder()
+        builder._graph = self._graph.draft()
+        return builder
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DAG):
+            return NotImplemented
+        mine, theirs = self._graph.dependencies, other._graph.dependencies
+        return mine.keys() == theirs.keys() and all(
+            edges == theirs[name] or set(edges) == set(theirs[name])
+            for name, edges in mine.items()
+        )
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._graph.dependencies))
+
+    def __repr__(self) -> str:
+        return f"<DAG: {self.node_count():,} nodes, {self.edge_count():,} edges>"
+
+    def __getstate__(self) -> tuple[object, ...]:
+        return (self._graph.dependencies, self._graph.dependents, self._graph.added_by, self._order)
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        self._graph = Adjacency()
+        (
+            self._graph.dependencies,  # type: ignore[assignment]
+            self._graph.dependents,  # type: ignore[assignment]
+            self._graph.added_by,  # type: ignore[assignment]
+            self._order,  # type: ignore[assignment]
+        ) = state
+
+    # -- private
+
+    def _neighbours(self, table: dict[str, Neighbours], name: str) -> Neighbours:
+        if name not in self:
+            raise unknown_node(name, self._graph.dependencies)
+        return table[name]
+
+    def _reachable(self, table: dict[str, Neighbours], name: str) -> list[str]:
+        found = set(self._neighbours(table, name))
+        stack = list(found)
+        while stack:
+            for neighbour in table[stack.pop()]:
+                if neighbour not in found:
+                    found.add(neighbour)
+                    stack.append(neighbour)
+        return [name for name in self._order if name in found]
+
+
+class DAGBuilder:
+    """Collects nodes and edges and makes a `DAG` of them; its methods chain.
+
+    ``build()`` may be called at any time, and the builder used further.
+    """
+
+    __slots__ = ("_graph", "_implied")
+
+    def __init__(self) -> None:
+        self._graph = Adjacency()
+        self._implied: set[str] = set()  # nodes that only edges have named so far
+
+    def add_node(self, name: str) -> "DAGBuilder":
+        """Add a node; one that an edge has named before is confirmed.
+
+        Raises `DuplicateNodeError` when it was added before, `InvalidNameError` or `TypeError` for
+        what cannot be a name.
+        """
+        name = checked_name(name)
+        if name in self._implied:
+            self._implied.remove(name)
+        elif name in self._graph.dependencies:
+            raise DuplicateNodeError(
+                f"node {name!r:.60} was added before\n  help: give each node a name of its own",
+                name,
+            )
+        else:
+            self._graph.add_node(name)
+        return self
+
+    def add_edge(self, source: str, target: str) -> "DAGBuilder":
+        """Add an edge: ``target`` waits for ``source``. Missing nodes are added, a repeat counts once.
+
+        Raises `CycleError` for an edge from a node to itself; longer cycles are found by `build`.
+        """
+        known = self._graph.dependencies
+        if source not in known:
+            source = checked_name(source)
+        if target not in known:
+            target = checked_name(target)
+        if source == target:
+            raise _cycle_error([source, source])
+        for name in (source, target):
+            if name not in known:
+                self._graph.add_node(name)
+                self._implied.add(name)
+        self._graph.add_edge(source, target)
+        return self
+
+    def build(self) -> DAG:
+        """Return the graph. Raises `CycleError`, whose ``cycle`` lists the path, when there is one."""
+        return frozen(self._graph)
+
+    def __repr__(self) -> str:
+        return f"<DAGBuilder: {len(self._graph.dependencies):,} nodes>"
+
+
+def frozen(graph: Adjacency) -> DAG:
+    """Return the graph as a value. Raises `CycleError` when it is not acyclic."""
+    dag = DAG()
+    dag._graph = graph.frozen_copy()
+    dag._order = tuple(topological_order(graph))
+    if len(dag._order) < len(graph.dependencies):
+        ordered = set(dag._order)
+        left = (name for name in graph.dependencies if name not in ordered)
+        cycle = find_cycle(left, graph.dependents.__getitem__)
+        assert cycle is not None, "what Kahn's algorithm leaves over leads to a cycle"
+        raise _cycle_error(cycle)
+    return dag
+
+
+def unknown_node(name: object, known: Iterable[str]) -> UnknownNodeError:
+    """Return the error for a name that no node has."""
+    known = list(known)
+    help = did_you_mean(name, known) or f"the graph has {shown(known, 5) or 'no nodes'}"
+    return UnknownNodeError(
+        f"there is no node {name!r:.60}\n  help: {help}", str(name), close_names(name, known)
+    )
+
+
+def _cycle_error(cycle: Sequence[str]) -> CycleError:
+    if len(cycle) == 2:
+        text = f"node {cycle[0]!r:.60} depends on itself"
+    else:
+        shortened = [*cycle[:6], "...", cycle[-1]] if len(cycle) > 8 else cycle
+        path = " -> ".join(name if name == "..." else f"{name!r:.60}" for name in shortened)
+        text = f"{len(cycle) - 1:,} nodes wait for each other in a cycle\n  {path}"
+    return CycleError(f"{text}\n  help: remove one of these edges", cycle)

@@ -1,0 +1,304 @@
+"""The validation of a modification: one pure function, for `DAG.apply` and for a run."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from dagron._adjacency import Adjacency, find_cycle
+from dagron._errors import Fault
+from dagron._modification import DynamicModification, DynamicNodeSpec
+from dagron._names import did_you_mean, shown
+from dagron._status import PENDING, STARTED, WAITING, NodeStatus
+
+INPUTS = "inputs"  # the parameter that receives the results of all direct dependencies
+SUGGESTIONS = 10  # later faults of one modification come without a search for close names
+
+
+class Landing:
+    """What a modification comes to in a graph: the changes to make, or the faults that forbid it."""
+
+    __slots__ = ("added_edges", "added_nodes", "faults", "removed_edges", "removed_nodes")
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.removed_edges: list[tuple[str, str]] = []
+        self.removed_nodes: list[str] = []
+        self.added_nodes: dict[str, DynamicNodeSpec] = {}
+        self.added_edges: list[tuple[str, str]] = []
+
+
+def examine(
+    modification: DynamicModification,
+    graph: Adjacency,
+    status: Mapping[str, NodeStatus],
+    *,
+    removed: Collection[str] = (),
+    needs: Mapping[str, Sequence[str]] | None = None,
+) -> Landing:
+    """Return what the modification comes to, with every fault that it has; nothing is changed.
+
+    ``status`` may leave nodes out: they count as PENDING. ``removed`` holds the names that were
+    removed before, ``needs`` the parameters that tasks of new nodes must find among their direct
+    dependencies.
+    """
+    examination = _Examination(modification, graph, status, removed)
+    try:
+        examination.run(needs or {})
+    except (TypeError, AttributeError) as error:  # a list that was changed after the modification was made
+        examination.fault("invalid", "", f"the modification holds something unusable: {error}")
+    return examination.landing
+
+
+class _Examination:
+    """One look at one modification: the steps of `examine`, which share what they found out."""
+
+    __slots__ = ("gone", "graph", "landing", "modification", "removed", "status", "suspicious")
+
+    def __init__(
+        self,
+        modification: DynamicModification,
+        graph: Adjacency,
+        status: Mapping[str, NodeStatus],
+        removed: Collection[str],
+    ) -> None:
+        self.modification = modification
+        self.graph = graph
+        self.status = status
+        self.removed = removed
+        self.landing = Landing()
+        self.gone = frozenset(modification.remove_nodes)
+        self.suspicious = False  # a cycle is possible
+
+    def run(self, needs: Mapping[str, Sequence[str]]) -> None:
+        modification = self.modification
+        if modification.remove_edges:
+            self._read_removed_edges()
+        if modification.remove_nodes:
+            self._read_removed_nodes()
+        self._read_added_nodes()
+        self._read_edges_of_added_nodes()
+        if modification.add_edges:
+            self._read_added_edges()
+        if needs:
+            self._check_needs(needs)
+        if self.suspicious and (cycle := self._find_cycle()):
+            self.fault(
+                "cycle",
+                cycle[0],
+                f"its edges would close a cycle: {shown(cycle, 10)}",
+                "leave out one of these edges; each node waits for the one before it",
+            )
+
+    def fault(self, kind: str, node: str, message: str, help: str = "") -> None:
+        self.landing.faults.append(Fault(kind, node, message, help))
+
+    # -- the parts of a modification, in the order in which they are applied
+
+    def _read_removed_edges(self) -> None:
+        for source, target in dict.fromkeys(self.modification.remove_edges):
+            if not self.graph.has_edge(source, target):
+                self.fault(
+                    "edge",
+                    target,
+                    f"there is no edge from {source!r:.60} to {target!r:.60} to remove",
+                    self._edge_help(source, target),
+                )
+            elif (status := self._status(target)) in STARTED:
+                self.fault(
+                    "started",
+                    target,
+                    f"the edge from {source!r:.60} to {target!r:.60} cannot be removed: "
+                    f"{target!r:.60} is {status}",
+                    "remove edges only to nodes that have not started",
+                )
+            else:
+                self.landing.removed_edges.append((source, target))
+
+    def _edge_help(self, source: str, target: str) -> str:
+        for end in (source, target):
+            if end not in self.graph.dependencies:
+                return self._suggestion(end)
+        found = shown(self.graph.dependencies[target], 5)
+        return f"{target!r:.60} depends on {found or 'nothing'}"
+
+    def _read_removed_nodes(self) -> None:
+        for name in dict.fromkeys(self.modification.remove_nodes):
+            if name not in self.graph.dependencies:
+                if name not in self.removed:
+                    self.fault(
+                        "unknown",
+                        name,
+                        f"node {name!r:.60} cannot be removed: it does not exist",
+                        self._suggestion(name),
+                    )
+            elif (status := self._status(name)) in STARTED:
+                self.fault(
+                    "started",
+                    name,
+                    f"node {name!r:.60} cannot be removed: it is {status}",
+                    "remove only nodes that have not started",
+                )
+            elif status in WAITING:
+                self.landing.removed_nodes.append(name)
+            # else SKIPPED or CANCELLED: it lost a race with a failure, and its record stays.
+
+    def _read_added_nodes(self) -> None:
+        known, removed, added = self.graph.dependencies, self.removed, self.landing.added_nodes
+        for spec in self.modification.add_nodes:
+            name = spec.name
+            if name in known or name in added or name in removed:
+                self._fault_used_name(name)
+            else:
+                added[name] = spec
+
+    def _fault_used_name(self, name: str) -> None:
+        if name in self.gone:
+            why = "it is removed by the same modification"
+        elif name in self.landing.added_nodes:
+            why = "the modification adds it twice"
+        elif name in self.removed:
+            why = "a node of that name was removed earlier in this run"
+        else:
+            why = "it exists already"
+        self.fault(
+            "duplicate",
+            name,
+            f"node {name!r:.60} cannot be added: {why}",
+            "choose a new name: within a run a name means one node",
+        )
+
+    def _read_edges_of_added_nodes(self) -> None:
+        known, added, gone = self.graph.dependencies, self.landing.added_nodes, self.gone
+        status, edges = self.status, self.landing.added_edges
+        for spec in self.modification.add_nodes:
+            name = spec.name
+            if added.get(name) is not spec:
+                continue
+            for source in spec.dependencies:
+                if source in added:
+                    self.suspicious = True
+                elif source not in known or source in gone:
+                    self._fault_unknown(source, f"node {name!r:.60} depends on {source!r:.60}")
+                    continue
+                elif status.get(source, PENDING) not in STARTED:
+                    self.suspicious = True
+                edges.append((source, name))
+            for target in spec.dependents:
+                if target in added:
+                    self.suspicious = True
+                elif target not in known or target in gone:
+                    self._fault_unknown(target, f"node {name!r:.60} names dependent {target!r:.60}")
+                    continue
+                elif status.get(target, PENDING) in STARTED:
+                    self._fault_started(name, target)
+                    continue
+                edges.append((name, target))
+
+    def _read_added_edges(self) -> None:
+        added, gone = self.landing.added_nodes, self.gone
+        for source, target in self.modification.add_edges:
+            sound = True
+            for end in (source, target):
+                if end not in added and (end not in self.graph.dependencies or end in gone):
+                    claim = f"the edge from {source!r:.60} to {target!r:.60} needs {end!r:.60}"
+                    self._fault_unknown(end, claim)
+                    sound = False
+            if not sound:
+                continue
+            if target not in added and self._status(target) in STARTED:
+                self._fault_started(source, target)
+                continue
+            if source in added or self._status(source) not in STARTED:
+                self.suspicious = True
+            self.landing.added_edges.append((source, target))
+
+    def _check_needs(self, needs: Mapping[str, Sequence[str]]) -> None:
+        dependencies: dict[str, list[str]] = {name: [] for name in needs}
+        for source, target in self.landing.added_edges:
+            if target in needs:
+                dependencies[target].append(source)
+        for name, parameters in needs.items():
+            if name in self.landing.added_nodes:
+                for fault in unfilled(name, parameters, dependencies[name]):
+                    self.landing.faults.append(fault)
+
+    # -- cycles
+
+    def _find_cycle(self) -> list[str] | None:
+        """Return a cycle that the new edges would close, or None.
+
+        Only nodes that have not started can be on it: no edge leads from such a node to one that
+        has. New nodes that wait for nothing but started nodes are peeled off first, and what waits
+        only for those, and so on: what a chain or a fan of new nodes costs is its own size. The
+        search through the graph starts from what is left.
+        """
+        added = self.landing.added_nodes
+        following: dict[str, list[str]] = {}
+        blocked = dict.fromkeys(added, 0)
+        for source, target in self.landing.added_edges:
+            if source in added or self._status(source) not in STARTED:
+                following.setdefault(source, []).append(target)
+                if target in added:
+                    blocked[target] += 1
+        peeled = [name for name, count in blocked.items() if not count]
+        for name in peeled:
+            for target in following.pop(name, ()):
+                if target in added:
+                    blocked[target] -= 1
+                    if not blocked[target]:
+                        peeled.append(target)
+        if not following:
+            return None
+        cut = frozenset(self.landing.removed_edges)
+
+        def successors(name: str) -> Iterator[str]:
+            for target in self.graph.dependents.get(name, ()):
+                if target not in self.gone and (not cut or (name, target) not in cut):
+                    yield target
+            yield from following.get(name, ())
+
+        return find_cycle(following, successors)
+
+    # -- words
+
+    def _status(self, name: str) -> NodeStatus:
+        return self.status.get(name, PENDING)
+
+    def _fault_unknown(self, name: str, claim: str) -> None:
+        if name in self.gone:
+            help = "leave that node in place, or name another"
+            self.fault("unknown", name, f"{claim}, which the same modification removes", help)
+        elif name in self.removed:
+            help = "name a node that is still in the graph"
+            self.fault("unknown", name, f"{claim}, which was removed earlier in this run", help)
+        else:
+            self.fault("unknown", name, f"{claim}, which does not exist", self._suggestion(name))
+
+    def _fault_started(self, source: str, target: str) -> None:
+        self.fault(
+            "started",
+            target,
+            f"{target!r:.60} cannot wait for {source!r:.60}: it is {self._status(target)}",
+            "name dependents that have not started",
+        )
+
+    def _suggestion(self, name: str) -> str:
+        if len(self.landing.faults) >= SUGGESTIONS:
+            return ""
+        known = [*self.landing.added_nodes, *self.graph.dependencies]
+        return did_you_mean(name, known) or "name a node of the graph or of this modification"
+
+
+def unfilled(name: str, parameters: Iterable[str], dependencies: Collection[str]) -> Iterator[Fault]:
+    """Yield a fault for each parameter of a node's task that no direct dependency fills."""
+    for parameter in parameters:
+        if parameter != INPUTS and parameter not in dependencies:
+            hint = did_you_mean(parameter, dependencies)
+            yield Fault(
+                "signature",
+                name,
+                f"the task of node {name!r:.60} has a parameter {parameter!r:.60}, "
+                f"which names no direct dependency of it",
+                (f"{hint} " if hint else "")
+                + f"a parameter without a default is filled by the dependency of its name "
+                f"(there is {shown(dependencies, 5) or 'none'}); write "
+                f"{INPUTS!r} for a dict of all of them, or give it a default",
+            )

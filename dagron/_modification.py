@@ -1,0 +1,145 @@
+"""What an expander returns: nodes and edges to add and to remove."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dagron._names import checked_name, names_in
+from dagron._value import Value
+
+
+class DynamicNodeSpec(Value):
+    """A node to add to a running graph: its name, its task and the edges to and from it.
+
+    ``dependencies`` names the nodes that it waits for, ``dependents`` the nodes that will wait for
+    it; both are copied into lists. Any of them may be added by the same modification, in any order.
+    ``task`` is any callable (see `DynamicExecutor.execute`), ``expander`` one that is called with
+    this node's name and result when it has finished. Two specs are equal when everything but their
+    tasks is: callables made by the same code have no comparable identity.
+
+    Raises `TypeError` for a task or an expander that cannot be called and for a bare string in
+    place of a list, `InvalidNameError` for an impossible name.
+    """
+
+    __slots__ = ("name", "task", "dependencies", "dependents", "expander")
+    _compared = ("name", "dependencies", "dependents", "expander")
+
+    name: str
+    task: Callable[..., Any]
+    dependencies: list[str]
+    dependents: list[str]
+    expander: Callable[..., Any] | None
+
+    def __init__(
+        self,
+        name: str,
+        task: Callable[..., Any],
+        dependencies: Iterable[str] = (),
+        dependents: Iterable[str] = (),
+        *,
+        expander: Callable[..., Any] | None = None,
+    ) -> None:
+        name = checked_name(name)
+        if not callable(task):
+            raise TypeError(
+                f"the task of node {name!r:.60} is {type(task).__name__}, which cannot be called\n"
+                f"  help: give a function; to pass arguments, use lambda or functools.partial"
+            )
+        if expander is not None and not callable(expander):
+            raise TypeError(
+                f"the expander of node {name!r:.60} is {type(expander).__name__}, "
+                f"which cannot be called\n  help: give a function of (name, result), or None"
+            )
+        _set_name(self, name)
+        _set_task(self, task)
+        _set_dependencies(self, names_in(dependencies, "dependencies"))
+        _set_dependents(self, names_in(dependents, "dependents"))
+        _set_expander(self, expander)
+
+
+# Setters of the slots: the only way past `Value.__setattr__`, and the fastest.
+_set_name = DynamicNodeSpec.name.__set__  # type: ignore[attr-defined]
+_set_task = DynamicNodeSpec.task.__set__  # type: ignore[attr-defined]
+_set_dependencies = DynamicNodeSpec.dependencies.__set__  # type: ignore[attr-defined]
+_set_dependents = DynamicNodeSpec.dependents.__set__  # type: ignore[attr-defined]
+_set_expander = DynamicNodeSpec.expander.__set__  # type: ignore[attr-defined]
+
+
+class DynamicModification(Value):
+    """A change to a running graph, which lands whole or not at all.
+
+    ``add_nodes`` takes `DynamicNodeSpec` values, ``remove_nodes`` names, ``add_edges`` and
+    ``remove_edges`` pairs ``(source, target)``, where the target waits for the source. It is applied
+    in this order: remove edges, remove nodes, add nodes, add edges. All fields are copied into lists
+    here and read again when the modification lands. An empty modification changes nothing.
+
+    Raises `TypeError` for members of the wrong type.
+    """
+
+    __slots__ = ("add_nodes", "remove_nodes", "add_edges", "remove_edges")
+    _compared = __slots__
+
+    add_nodes: list[DynamicNodeSpec]
+    remove_nodes: list[str]
+    add_edges: list[tuple[str, str]]
+    remove_edges: list[tuple[str, str]]
+
+    def __init__(
+        self,
+        add_nodes: Iterable[DynamicNodeSpec] = (),
+        remove_nodes: Iterable[str] = (),
+        *,
+        add_edges: Iterable[tuple[str, str]] = (),
+        remove_edges: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        _set_add_nodes(self, _specs_in(add_nodes))
+        _set_remove_nodes(self, names_in(remove_nodes, "remove_nodes") if remove_nodes else [])
+        _set_add_edges(self, _pairs_in(add_edges, "add_edges") if add_edges else [])
+        _set_remove_edges(self, _pairs_in(remove_edges, "remove_edges") if remove_edges else [])
+
+    def __bool__(self) -> bool:
+        """Tell whether it changes anything."""
+        return bool(self.add_nodes or self.remove_nodes or self.add_edges or self.remove_edges)
+
+
+_set_add_nodes = DynamicModification.add_nodes.__set__  # type: ignore[attr-defined]
+_set_remove_nodes = DynamicModification.remove_nodes.__set__  # type: ignore[attr-defined]
+_set_add_edges = DynamicModification.add_edges.__set__  # type: ignore[attr-defined]
+_set_remove_edges = DynamicModification.remove_edges.__set__  # type: ignore[attr-defined]
+
+
+def _specs_in(value: Iterable[DynamicNodeSpec]) -> list[DynamicNodeSpec]:
+    if isinstance(value, DynamicNodeSpec) or not isinstance(value, Iterable):
+        raise TypeError(
+            f"add_nodes is a list of DynamicNodeSpec, not {type(value).__name__}\n"
+            f"  help: write add_nodes=[...]"
+        )
+    specs = list(value)
+    for spec in specs:
+        if not isinstance(spec, DynamicNodeSpec):
+            raise TypeError(
+                f"add_nodes holds {spec!r:.60}, which is {type(spec).__name__}\n"
+                f"  help: write dagron.DynamicNodeSpec(name=..., task=...)"
+            )
+    return specs
+
+
+def _pairs_in(value: Iterable[tuple[str, str]], field: str) -> list[tuple[str, str]]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(
+            f"{field} is a list of pairs (source, target), not {type(value).__name__}\n"
+            f"  help: write {field}=[('a', 'b')]"
+        )
+    pairs = []
+    for pair in value:
+        if (
+            isinstance(pair, str)
+            or not isinstance(pair, Iterable)
+            or len(ends := tuple(pair)) != 2
+            or not (isinstance(ends[0], str) and isinstance(ends[1], str))
+        ):
+            raise TypeError(
+                f"{field} holds {pair!r:.60}, which is no pair of node names\n"
+                f"  help: write {field}=[('a', 'b')]: 'b' waits for 'a'"
+            )
+        pairs.append(ends)
+    return pairs

@@ -1,0 +1,82 @@
+"""What a node may be called, and which known name a wrong one was meant to be."""
+
+import re
+from collections.abc import Iterable
+from itertools import islice
+
+from dagron._errors import InvalidNameError
+
+MAX_NAME_LENGTH = 512
+SEARCHED_NAMES = 10_000  # a suggestion is a courtesy: in a huge graph it must not cost seconds
+
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # the categories Cc and Cs
+
+
+def checked_name(name: object) -> str:
+    """Return the node name as a plain ``str``, or refuse it.
+
+    Raises `TypeError` when it is no string and `InvalidNameError` when it is empty, longer than
+    512 characters, or holds a control character or a surrogate.
+    """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"a node name is a str, not {type(name).__name__}: {name!r:.60}\n"
+            f"  help: write a string, for example {str(type(name).__name__) + '_1'!r}"
+        )
+    name = str.__str__(name)  # a StrEnum member becomes the text that it stands for
+    if not 0 < len(name) <= MAX_NAME_LENGTH:
+        raise InvalidNameError(
+            f"a node name has 1 to {MAX_NAME_LENGTH} characters, not {len(name):,}\n"
+            f"  help: shorten it, and keep the long text in the result or in a closure",
+            name,
+        )
+    if not name.isprintable() and (found := _FORBIDDEN.search(name)):
+        raise InvalidNameError(
+            f"node name {name!a:.60} holds the character U+{ord(found[0]):04X}\n"
+            f"  help: leave control characters and surrogates out of names",
+            name,
+        )
+    return name
+
+
+def names_in(value: Iterable[str], field: str) -> list[str]:
+    """Copy an iterable of names into a list; a bare string or a member that is no name is refused."""
+    if isinstance(value, (str, bytes)):
+        raise TypeError(
+            f"{field} is a list of node names, not the bare string {value!r:.60}\n"
+            f"  help: write {field}=[{value!r:.60}]"
+        )
+    try:
+        names = list(value)
+    except TypeError:
+        raise TypeError(
+            f"{field} is a list of node names, not {type(value).__name__}: {value!r:.60}\n"
+            f"  help: write {field}=[...]"
+        ) from None
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{field} holds {name!r:.60}, which is {type(name).__name__}, not a node name\n"
+                f"  help: write the name of a node, a str"
+            )
+    return names
+
+
+def close_names(name: object, known: Iterable[str]) -> list[str]:
+    """Return up to three known names that look like this one, the likeliest first."""
+    from difflib import get_close_matches  # imported on use: errors are rare
+
+    return get_close_matches(str(name), list(islice(known, SEARCHED_NAMES)), n=3, cutoff=0.6)
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?``, or an empty string when nothing known is close."""
+    close = close_names(name, known)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def shown(names: Iterable[str], most: int = 20) -> str:
+    """Return the names as text for a message: the first ``most``, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

@@ -1,0 +1,217 @@
+"""What a run came to: a result per node, and one for the whole."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dagron._errors import RunFailedError
+from dagron._graph import DAG, unknown_node
+from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED, NodeStatus
+from dagron._value import Value
+
+SHOWN_FAILURES = 10
+SHOWN_TEXT = 300  # characters of one failure's text
+
+
+class NodeResult(Value):
+    """What became of one node.
+
+    ``result`` is the task's value, also where the expander failed afterwards; ``error`` the
+    exception of a FAILED node. ``duration_seconds`` is the time in the task's body alone, without
+    waiting for a slot and without the expander, and 0.0 for a node that never started;
+    ``started_at`` the wall-clock time of its start in seconds since the epoch, or None.
+    ``attempts`` counts how often the body was started. ``added_by`` names the node whose expander
+    added this one, and ``depth`` says how many expansions deep that was; None and 0 for an initial
+    node. ``reason`` says why a node was skipped or cancelled, and names the node to blame.
+    """
+
+    __slots__ = (
+        "name",
+        "status",
+        "result",
+        "error",
+        "duration_seconds",
+        "started_at",
+        "attempts",
+        "added_by",
+        "depth",
+        "reason",
+    )
+    _compared = __slots__
+
+    name: str
+    status: NodeStatus
+    result: Any
+    error: BaseException | None
+    duration_seconds: float
+    started_at: float | None
+    attempts: int
+    added_by: str | None
+    depth: int
+    reason: str | None
+
+    def __init__(
+        self,
+        name: str,
+        status: NodeStatus,
+        result: Any = None,
+        error: BaseException | None = None,
+        duration_seconds: float = 0.0,
+        started_at: float | None = None,
+        attempts: int = 0,
+        added_by: str | None = None,
+        depth: int = 0,
+        reason: str | None = None,
+    ) -> None:
+        _set_name(self, name)
+        _set_status(self, status)
+        _set_result(self, result)
+        _set_error(self, error)
+        _set_duration_seconds(self, duration_seconds)
+        _set_started_at(self, started_at)
+        _set_attempts(self, attempts)
+        _set_added_by(self, added_by)
+        _set_depth(self, depth)
+        _set_reason(self, reason)
+
+
+# Setters of the slots: the only way past `Value.__setattr__`, and the fastest.
+_set_name = NodeResult.name.__set__  # type: ignore[attr-defined]
+_set_status = NodeResult.status.__set__  # type: ignore[attr-defined]
+_set_result = NodeResult.result.__set__
+_set_error = NodeResult.error.__set__  # type: ignore[union-attr]
+_set_duration_seconds = NodeResult.duration_seconds.__set__  # type: ignore[attr-defined]
+_set_started_at = NodeResult.started_at.__set__  # type: ignore[union-attr]
+_set_attempts = NodeResult.attempts.__set__  # type: ignore[attr-defined]
+_set_added_by = NodeResult.added_by.__set__  # type: ignore[union-attr]
+_set_depth = NodeResult.depth.__set__  # type: ignore[attr-defined]
+_set_reason = NodeResult.reason.__set__  # type: ignore[union-attr]
+
+
+class ExecutionResult:
+    """What a run came to.
+
+    ``node_results`` maps names to `NodeResult`, in ``dag.topological_order()`` of the final graph
+    ``dag``; nodes that were removed are not in it but in ``removed``. ``succeeded``, ``failed``,
+    ``skipped`` and ``cancelled`` are counts. ``unused_expanders`` names the expanders whose node
+    never appeared. ``result["name"]`` is short for ``result.node_results["name"]``.
+    """
+
+    __slots__ = (
+        "cancelled",
+        "dag",
+        "failed",
+        "node_results",
+        "removed",
+        "skipped",
+        "succeeded",
+        "total_duration_seconds",
+        "unused_expanders",
+    )
+
+    def __init__(
+        self,
+        node_results: dict[str, NodeResult],
+        dag: DAG,
+        *,
+        removed: tuple[str, ...] = (),
+        unused_expanders: tuple[str, ...] = (),
+        total_duration_seconds: float = 0.0,
+    ) -> None:
+        counts = Counter(result.status for result in node_results.values())
+        self.node_results = node_results
+        self.dag = dag
+        self.removed = removed
+        self.unused_expanders = unused_expanders
+        self.total_duration_seconds = total_duration_seconds
+        self.succeeded = counts[COMPLETED]
+        self.failed = counts[FAILED]
+        self.skipped = counts[SKIPPED]
+        self.cancelled = counts[CANCELLED]
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether no node failed and none was cancelled."""
+        return not (self.failed or self.cancelled)
+
+    def __getitem__(self, name: str) -> NodeResult:
+        try:
+            return self.node_results[name]
+        except KeyError:
+            raise unknown_node(name, self.node_results) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.node_results
+
+    def raise_for_failures(self) -> None:
+        """Return None when `ok`, else raise one `RunFailedError` for all that failed.
+
+        Its ``failures`` maps names to exceptions, the first of which is its cause. Each exception
+        gets a note that says which node it failed, once, however often this is called.
+        """
+        if self.ok:
+            return
+        failed = [result for result in self.node_results.values() if result.status is FAILED]
+        skipped_by = Counter(
+            result.reason for result in self.node_results.values() if result.status is SKIPPED
+        )
+        for result in failed:
+            assert result.error is not None, "a FAILED node has its error"
+            _add_note_once(result.error, _note(result, skipped_by[skip_reason(result.name)]))
+        failures = {result.name: result.error for result in failed if result.error is not None}
+        raise RunFailedError(self._failure_text(failed), failures) from (
+            failed[0].error if failed else None
+        )
+
+    def _failure_text(self, failed: list[NodeResult]) -> str:
+        lines = [f"{self._counts()}"]
+        for result in failed[:SHOWN_FAILURES]:
+            added = f", added by {result.added_by!r:.60}" if result.added_by else ""
+            lines.append(f"  node {result.name!r:.60}{added}: {error_text(result.error)}")
+        if len(failed) > SHOWN_FAILURES:
+            lines.append(f"  and {len(failed) - SHOWN_FAILURES:,} more")
+        lines.append("  help: .failures maps each failed node to its exception")
+        return "\n".join(lines)
+
+    def _counts(self) -> str:
+        named = ((self.failed, "failed"), (self.skipped, "skipped"), (self.cancelled, "cancelled"))
+        parts = [f"{count:,} {word}" for count, word in named if count]
+        return f"{', '.join(parts or ['none failed'])} of {len(self.node_results):,} nodes"
+
+    def __repr__(self) -> str:
+        return (
+            f"<ExecutionResult: {self.succeeded:,} succeeded, {self._counts()}, "
+            f"{self.total_duration_seconds:.3f} s>"
+        )
+
+
+def skip_reason(blamed: str) -> str:
+    """Return the reason of a node that was skipped because another one did not complete."""
+    return f"skipped because {blamed!r} failed"
+
+
+def error_text(error: BaseException | None) -> str:
+    """Return the exception's type and text for a message, shortened; it may raise in ``str()``."""
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"<its text cannot be shown: str() raised {type(broken).__name__}>"
+    if len(text) > SHOWN_TEXT:
+        text = f"{text[:SHOWN_TEXT]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _note(result: NodeResult, skipped: int) -> str:
+    added = f", added by {result.added_by!r}" if result.added_by else ""
+    cost = f", skipped {skipped:,} node{'s'[: skipped != 1]}" if skipped else ""
+    return f"in node {result.name!r}{added}, attempt {max(result.attempts, 1)}{cost}"
+
+
+def _add_note_once(error: BaseException, note: str) -> None:
+    notes: Iterable[str] = getattr(error, "__notes__", ())
+    if note not in notes:
+        try:
+            error.add_note(note)
+        except Exception:  # a frozen exception takes no notes, and its failure counts all the same
+            return
+

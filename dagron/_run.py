@@ -1,0 +1,470 @@
+"""One run: the anyio shell around a `Scheduler`. All state of a run lives here and ends with it."""
+
+from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
+from time import perf_counter, time
+from types import CoroutineType, TracebackType
+from typing import Any, NamedTuple
+
+from anyio import CapacityLimiter, Event, create_task_group
+from anyio.abc import TaskGroup
+
+from dagron._backend import Host
+from dagron._calls import (
+    Expander,
+    Parameters,
+    checked_value,
+    is_awaitable,
+    read_expander,
+    read_task,
+)
+from dagron._errors import (
+    ExpansionError,
+    Fault,
+    InternalError,
+    MissingTaskError,
+    TaskSignatureError,
+)
+from dagron._graph import DAG
+from dagron._landing import unfilled
+from dagron._modification import DynamicModification
+from dagron._results import ExecutionResult, NodeResult, skip_reason
+from dagron._scheduler import Scheduler
+from dagron._status import CANCELLED, COMPLETED, FAILED
+from dagron._threads import ThreadCall
+
+# Tasks that are spawned per pass of the event loop at most. A large ready set becomes tasks batch by
+# batch: the first nodes end before the last are created, and the program's other tasks get their turn.
+BATCH = 256
+
+
+class Limits(NamedTuple):
+    """What a run may take."""
+
+    max_workers: int
+    max_concurrency: int | None
+    max_nodes: int
+    max_depth: int
+
+
+class Run:
+    """A run in progress; made and awaited, with `main`, in the task that hosts it."""
+
+    def __init__(
+        self,
+        dag: DAG,
+        tasks: Mapping[str, Callable[..., Any]],
+        expanders: Mapping[str, Expander],
+        limits: Limits,
+    ) -> None:
+        self._tasks = dict(tasks)
+        self._parameters: dict[str, Parameters] = {}  # of the tasks that have any to fill
+        self._expanders = dict(expanders)
+        on_threads = []
+        for name, task in self._tasks.items():
+            read = read_task(name, task)
+            if not read.on_loop:
+                on_threads.append(name)
+            if read.parameters is not None:
+                self._check_parameters(name, read.parameters, dag)
+                self._parameters[name] = read.parameters
+        self._scheduler = Scheduler(dag, on_threads=on_threads, **limits._asdict())
+        self._on_threads = set(on_threads)
+        self._results: dict[str, NodeResult] = {}
+        self._host = Host()
+        self._limiter = CapacityLimiter(limits.max_workers)
+        self._context = copy_context()
+        self._group: TaskGroup
+        self._wake = Event()
+        self._budget = 0  # tasks that may still be spawned before the pacer's next turn
+        self._stopping = False
+        self._askers: dict[str, Event] = {}  # nodes in flight that wait for a worker slot
+        self._threads: set[ThreadCall] = set()
+        self._interrupt: KeyboardInterrupt | None = None
+        self._bug: Exception | None = None
+
+    @staticmethod
+    def _check_parameters(name: str, parameters: Parameters, dag: DAG) -> None:
+        names = (*parameters.positional, *parameters.keyword)
+        for fault in unfilled(name, names, dag.dependencies(name)):
+            unknown = next(p for p in names if repr(p) in fault.message)
+            raise TaskSignatureError(str(fault), name, unknown)
+
+    # -- the host task
+
+    async def main(self) -> ExecutionResult:
+        """Run the graph to its end.
+
+        Raises the caller's cancellation, a `KeyboardInterrupt` or an `InternalError`, bare, after
+        every node has ended.
+        """
+        began = perf_counter()
+        try:
+            async with create_task_group() as self._group:
+                await self._pace()
+        except BaseExceptionGroup as group:
+            # Nodes raise nothing into the group; what a backend threw into the host is all there is.
+            self._interrupt = _keyboard_interrupt(group)
+            if self._interrupt is None:
+                raise
+        finally:
+            self._stopping = True
+        if self._interrupt is not None:
+            raise self._interrupt from None
+        if self._bug is None and self._scheduler.unfinished:
+            self._bug = RuntimeError(f"{self._scheduler.unfinished:,} nodes were left unfinished")
+        if self._bug is not None:
+            raise InternalError(
+                f"dagron's own bookkeeping failed: {self._bug}\n"
+                f"  help: this is a bug in dagron; please report it with this traceback"
+            ) from self._bug
+        return self._result(began)
+
+    async def _pace(self) -> None:
+        """Spawn ready nodes, one batch per pass of the event loop, until all nodes are done."""
+        try:
+            while True:
+                self._wake = Event()
+                self._budget = BATCH
+                self._admit()
+                if not self._scheduler.unfinished:
+                    return
+                await self._wake.wait()
+        except BaseException:
+            self._stopping = True
+            raise
+
+    def _admit(self) -> None:
+        """Spawn the nodes that may start now, as far as the budget goes; the pacer has the rest.
+
+        A node leaves the scheduler's queue and becomes a task in one synchronous step, so that no
+        cancellation can lose it.
+        """
+        if self._stopping:
+            return
+        scheduler, group = self._scheduler, self._group
+        names = scheduler.take_ready(self._budget)
+        self._budget -= len(names)
+        for name in names:
+            # Under the run's own context: a spawn copies the current one, which here may be that of
+            # the node that has just finished.
+            group.create_task(self._run_node(name), name=name, context=self._context)
+        if not self._budget or not scheduler.unfinished:
+            self._wake.set()
+        elif not scheduler.running:
+            raise RuntimeError(f"{scheduler.unfinished:,} nodes wait, and nothing is running")
+
+    def _stop(self) -> None:
+        """Cancel everything: `main` says afterwards why."""
+        self._stopping = True
+        self._group.cancel_scope.cancel()
+
+    # -- a node's own task
+
+    async def _run_node(self, name: str) -> None:
+        """Run one node from its body to its outcome. What user code raises is caught here only."""
+        value = None
+        seconds: float | None = None
+        started_at, began = time(), perf_counter()
+        try:
+            if name in self._on_threads:
+                call = await self._call_on_thread(name)
+                value, seconds = call.value, call.seconds
+                if call.error is not None:
+                    raise call.error
+            else:
+                value = await self._call_on_loop(name)
+                seconds = perf_counter() - began
+            if name in self._expanders:
+                await self._expand(name, value)
+        except BaseException as error:
+            if seconds is None:
+                seconds = perf_counter() - began
+            if not self._report_failure(name, error, value, seconds, started_at):
+                raise
+        else:
+            self._report_success(name, value, seconds, started_at)
+
+    async def _call_on_loop(self, name: str) -> Any:
+        task = self._tasks.get(name)
+        if task is None:
+            raise MissingTaskError(
+                f"node {name!r:.60} was reached, and it has no task\n"
+                f"  help: give it one in tasks, or let an expander remove it before",
+                (name,),
+            )
+        if name not in self._parameters:
+            return checked_value(name, await task())
+        arguments, keywords = self._arguments(name)
+        return checked_value(name, await task(*arguments, **keywords))
+
+    async def _call_on_thread(self, name: str) -> ThreadCall:
+        """Call a sync task in a thread; await, without the worker slot, an awaitable it returns."""
+        arguments, keywords = self._arguments(name)
+        call = ThreadCall(self._host, self._tasks[name], *arguments, **keywords)
+        await self._in_thread(call)
+        if call.error is None and is_awaitable(call.value):
+            self._return_worker(name)
+            began = perf_counter()
+            call.value = checked_value(name, await call.value)
+            call.seconds += perf_counter() - began
+        return call
+
+    def _arguments(self, name: str) -> tuple[list[Any], dict[str, Any]]:
+        parameters = self._parameters.get(name)
+        if parameters is None:
+            return [], {}
+        results = self._results
+        inputs = {source: results[source].result for source in self._scheduler.dependencies(name)}
+        try:
+            return parameters.fill(inputs)
+        except KeyError as error:
+            parameter = error.args[0]
+            raise TaskSignatureError(
+                f"the task of node {name!r:.60} has a parameter {parameter!r:.60}, "
+                f"and the edge from that node was removed while the graph ran\n"
+                f"  help: write 'inputs' for a dict of the dependencies that are left",
+                name,
+                parameter,
+            ) from None
+
+    async def _in_thread(self, call: ThreadCall) -> None:
+        self._threads.add(call)
+        try:
+            await call.run(self._limiter)
+        finally:
+            self._threads.discard(call)
+
+    # -- expansion
+
+    async def _expand(self, name: str, value: Any) -> None:
+        """Call the node's expander with its value, and land the modification that it returns."""
+        expander = self._expanders[name]
+        arguments = [name, value]
+        if expander.wants_graph:
+            arguments.append(self._scheduler.dag())
+        if expander.on_loop:
+            self._return_worker(name)
+            returned = await expander.function(*arguments)
+        else:
+            await self._hold_worker(name)
+            call = ThreadCall(self._host, expander.function, *arguments)
+            await self._in_thread(call)
+            self._return_worker(name)
+            if call.error is not None:
+                raise call.error
+            returned = call.value
+            if is_awaitable(returned):
+                returned = await returned
+        if isinstance(returned, DynamicModification):
+            self._land(name, returned)
+        elif returned is not None:
+            raise _not_a_modification(name, returned)
+
+    async def _hold_worker(self, name: str) -> None:
+        """Return when the node holds a worker slot; the slot of its body serves if it still does."""
+        if self._scheduler.has_worker(name) or self._scheduler.ask_worker(name):
+            return
+        self._askers[name] = granted = Event()
+        try:
+            await granted.wait()
+        finally:
+            del self._askers[name]
+            self._scheduler.stop_asking(name)
+
+    def _return_worker(self, name: str) -> None:
+        heir = self._scheduler.return_worker(name)
+        if heir is not None:
+            self._askers[heir].set()
+
+    def _land(self, name: str, modification: DynamicModification) -> None:
+        """Read the new nodes' callables and land the modification, or change nothing and raise."""
+        if not modification:
+            return
+        on_threads: list[str] = []
+        needs: dict[str, Parameters] = {}
+        expanders: dict[str, Expander] = {}
+        faults: list[Fault] = []
+        for spec in modification.add_nodes:
+            try:
+                read = read_task(spec.name, spec.task)
+                if spec.expander is not None:
+                    expanders[spec.name] = self._read_expander(spec.name, spec.expander)
+            except TaskSignatureError as error:
+                message, _, help = str(error).partition("\n  help: ")
+                faults.append(Fault("signature", spec.name, message, help))
+                continue
+            if not read.on_loop:
+                on_threads.append(spec.name)
+            if read.parameters is not None:
+                needs[spec.name] = read.parameters
+        named = {name: (*read.positional, *read.keyword) for name, read in needs.items()}
+        self._scheduler.land(modification, name, on_threads=on_threads, needs=named, faults=faults)
+        self._on_threads.update(on_threads)
+        self._parameters.update(needs)
+        self._expanders.update(expanders)
+        for spec in modification.add_nodes:
+            self._tasks[spec.name] = spec.task
+
+    def _read_expander(self, name: str, function: Callable[..., Any]) -> Expander:
+        if name in self._expanders:
+            raise TaskSignatureError(
+                f"node {name!r:.60} has two expanders, one of its spec and one of the executor\n"
+                f"  help: give it one of them",
+                name,
+            )
+        return read_expander(name, function)
+
+    # -- outcomes: reported synchronously, without another await
+
+    def _report_success(self, name: str, value: Any, seconds: float, started_at: float) -> None:
+        scheduler = self._scheduler
+        self._results[name] = NodeResult(
+            name,
+            COMPLETED,
+            value,
+            None,
+            seconds,
+            started_at,
+            1,
+            scheduler.added_by(name),
+            scheduler.depth(name),
+        )
+        try:
+            self._return_worker(name)
+            scheduler.succeed(name)
+            self._admit()
+        except Exception as bug:
+            self._crash(bug)
+
+    def _report_failure(
+        self, name: str, error: BaseException, value: Any, seconds: float, started_at: float
+    ) -> bool:
+        """Sort what user code raised; tell whether the outcome is settled, else it is to be re-raised.
+
+        A cancellation is the run's or its caller's and goes on, or it is some library's own affair
+        and a failure like any other. KeyboardInterrupt cancels the run.
+        """
+        scheduler = self._scheduler
+        cancelled = _is_cancellation(error, self._host.cancelled_class)
+        cancelled = cancelled and self._host.is_cancelling()
+        if not cancelled and (interrupt := _keyboard_interrupt(error)) is not None:
+            self._interrupt = self._interrupt or interrupt
+            self._stop()
+        if not cancelled:
+            error.__traceback__ = _users_part(error.__traceback__)
+        self._results[name] = NodeResult(
+            name,
+            CANCELLED if cancelled else FAILED,
+            value,
+            None if cancelled else error,
+            seconds,
+            started_at,
+            1,
+            scheduler.added_by(name),
+            scheduler.depth(name),
+            "the run was cancelled" if cancelled else None,
+        )
+        try:
+            self._return_worker(name)
+            if cancelled:
+                scheduler.cancel(name)
+            else:
+                scheduler.fail(name)
+            self._admit()
+        except Exception as bug:
+            self._crash(bug)
+        return not cancelled
+
+    def _crash(self, bug: Exception) -> None:
+        """End the run: what failed here is dagron itself."""
+        self._bug = self._bug or bug
+        self._stop()
+
+    def _result(self, began: float) -> ExecutionResult:
+        scheduler, results = self._scheduler, self._results
+        dag = scheduler.dag()
+        ordered: dict[str, NodeResult] = {}
+        for name in dag._order:
+            result = results.get(name)
+            ordered[name] = self._skipped(name) if result is None else result
+        unused = [name for name in self._expanders if not scheduler.was_known(name)]
+        return ExecutionResult(
+            ordered,
+            dag,
+            removed=scheduler.removed(),
+            unused_expanders=tuple(unused),
+            total_duration_seconds=perf_counter() - began,
+        )
+
+    def _skipped(self, name: str) -> NodeResult:
+        scheduler = self._scheduler
+        return NodeResult(
+            name,
+            scheduler.status(name),
+            added_by=scheduler.added_by(name),
+            depth=scheduler.depth(name),
+            reason=skip_reason(scheduler.blame(name) or name),
+        )
+
+    # -- interrupts: called from a signal handler, at any moment
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interrupt is not None
+
+    def interrupt_soon(self) -> None:
+        self._host.call_soon(self._interrupt_now)
+
+    def _interrupt_now(self) -> None:
+        self._interrupt = self._interrupt or KeyboardInterrupt()
+        self._stop()
+
+    def abandon_threads_soon(self) -> None:
+        self._host.call_soon(self._abandon_threads)
+
+    def _abandon_threads(self) -> None:
+        for call in list(self._threads):
+            call.abandon()
+
+
+def _not_a_modification(name: str, returned: object) -> ExpansionError:
+    if isinstance(returned, CoroutineType):
+        returned.close()
+    try:
+        shown = f"{returned!r:.60}"
+    except Exception as broken:
+        shown = f"<its repr() raised {type(broken).__name__}>"
+    return ExpansionError(
+        f"the expander of node {name!r:.60} returned {type(returned).__name__}: {shown}\n"
+        f"  help: return dagron.DynamicModification(add_nodes=[...]), or None for no change"
+    )
+
+
+def _is_cancellation(error: BaseException, cancelled_class: type[BaseException]) -> bool:
+    """Tell whether the error is a cancellation, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(cancelled_class)[1] is None
+    return isinstance(error, cancelled_class)
+
+
+def _keyboard_interrupt(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the error if it is a KeyboardInterrupt, or the first one inside a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_keyboard_interrupt, error.exceptions)), None)
+    return error if isinstance(error, KeyboardInterrupt) else None
+
+
+def _users_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the user's first frame on.
+
+    Frames of this package would tell the user nothing, and they hold the run: a result that is kept
+    would keep all of it alive.
+    """
+    while traceback is not None and _is_ours(traceback):
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _is_ours(traceback: TracebackType) -> bool:
+    return str(traceback.tb_frame.f_globals.get("__name__", "")).startswith("dagron.")
