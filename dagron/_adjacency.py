@@ -25,8 +25,8 @@ class Adjacency:
     def frozen_copy(self) -> "Adjacency":
         """Return a copy in which all neighbours are tuples, so that it shares no mutable part."""
         copy = Adjacency()
-        copy.dependencies = {name: _frozen(edges) for name, edges in self.dependencies.items()}
-        copy.dependents = {name: _frozen(edges) for name, edges in self.dependents.items()}
+        copy.dependencies = _frozen(self.dependencies)
+        copy.dependents = _frozen(self.dependents)
         copy.added_by = self.added_by.copy()
         return copy
 
@@ -54,18 +54,17 @@ class Adjacency:
     def add_edge(self, source: str, target: str) -> bool:
         """Add an edge between two nodes; tell whether it is new."""
         dependents = self.dependents[source]
-        if not dependents:
+        if not dependents:  # a tuple of one is all that most nodes ever need
             self.dependents[source] = (target,)
+        elif target in (dependents := _owned(self.dependents, source)):
+            return False
         else:
-            if type(dependents) is tuple:
-                dependents = _owned(self.dependents, source)
-            if target in dependents:
-                return False
-            dependents[target] = None  # type: ignore[call-overload, index]
-        if self.dependencies[target]:
-            _owned(self.dependencies, target)[source] = None
-        else:
+            dependents[target] = None
+        dependencies = self.dependencies[target]
+        if not dependencies:
             self.dependencies[target] = (source,)
+        else:
+            _owned(self.dependencies, target)[source] = None
         return True
 
     def remove_edge(self, source: str, target: str) -> None:
@@ -89,12 +88,18 @@ class Adjacency:
         """
         if not self.added_by:
             return list(self.dependencies)
-        children: dict[str | None, list[str]] = {}
+        children: dict[str, list[str]] = {}
+        roots = []
         for name in self.dependencies:
             parent = self.added_by.get(name)
-            children.setdefault(parent if parent in self.dependencies else None, []).append(name)
+            if parent is None or parent not in self.dependencies:
+                roots.append(name)
+            elif parent in children:
+                children[parent].append(name)
+            else:
+                children[parent] = [name]
+        stack = roots[::-1]
         ranked = []
-        stack = children.get(None, [])[::-1]
         while stack:
             name = stack.pop()
             ranked.append(name)
@@ -111,8 +116,8 @@ def _owned(table: dict[str, Neighbours], name: str) -> dict[str, None]:
     return edges  # type: ignore[return-value]
 
 
-def _frozen(edges: Neighbours) -> tuple[str, ...]:
-    return edges if type(edges) is tuple else tuple(edges)
+def _frozen(table: dict[str, Neighbours]) -> dict[str, Neighbours]:
+    return {name: edges if type(edges) is tuple else tuple(edges) for name, edges in table.items()}
 
 
 def topological_order(graph: Adjacency) -> list[str]:

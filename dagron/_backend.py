@@ -38,6 +38,4 @@ class Host:
         by ``Task.cancel()``, which shows in no scope until the host has noticed. Anything else is
         some library's own affair that escaped it.
         """
-        return (
-            current_effective_deadline() == -inf or self._cancelling() > self._cancelling_before
-        )
+        return current_effective_deadline() == -inf or self._cancelling() > self._cancelling_before

@@ -1,16 +1,17 @@
 """How a user's callable is called: on the loop or on a thread, and with which parameters."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from types import CoroutineType, FunctionType, MethodType
-from typing import Any, NamedTuple
+from types import FunctionType, MethodType
+from typing import Any, NamedTuple, NoReturn
 
 from dagron._errors import NotAwaitedError, TaskSignatureError
 from dagron._landing import INPUTS
 
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_SPECIAL = _GENERATOR | inspect.CO_VARARGS | inspect.CO_VARKEYWORDS  # a closer look is needed
 
 
 class Parameters(NamedTuple):
@@ -18,6 +19,10 @@ class Parameters(NamedTuple):
 
     positional: tuple[str, ...] = ()
     keyword: tuple[str, ...] = ()
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names."""
+        return self.positional + self.keyword
 
     def fill(self, results: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments; `KeyError` names the parameter that no dependency fills."""
@@ -48,10 +53,14 @@ def read_task(node: str, task: Callable[..., Any]) -> Task:
     A plain function is read from its code object, which costs a tenth of `inspect.signature`.
     Raises `TaskSignatureError` when it is a generator function or cannot be called.
     """
-    if type(task) is not FunctionType or _is_disguised(task):
+    if type(task) is not FunctionType:
         return _read_by_inspection(node, task)
     code = task.__code__
     flags = code.co_flags
+    if not (code.co_argcount or code.co_kwonlyargcount or flags & _SPECIAL):
+        return _PLAIN_ASYNC if flags & _COROUTINE else _PLAIN_SYNC
+    if _is_disguised(task):
+        return _read_by_inspection(node, task)
     if flags & _GENERATOR and not flags & _COROUTINE:
         raise _generator_error(node)
     required = code.co_argcount - len(task.__defaults__ or ())
@@ -100,7 +109,7 @@ def _flags(task: Callable[..., Any]) -> int:
     while isinstance(function, (partial, MethodType)):
         function = function.func if isinstance(function, partial) else function.__func__
     if not isinstance(function, (FunctionType, type)):
-        function = getattr(type(function), "__call__", None)
+        function = getattr(type(function), "__call__", None)  # noqa: B004 (its code is read)
     code = getattr(function, "__code__", None)
     return code.co_flags if code is not None else 0
 
@@ -120,16 +129,14 @@ def _generator_error(node: str) -> TaskSignatureError:
     )
 
 
-def checked_value(node: str, value: Any) -> Any:
-    """Return a task's value, unless it is a coroutine: then nobody awaited it."""
-    if type(value) is CoroutineType:
-        name = value.__qualname__
-        value.close()
-        raise NotAwaitedError(
-            f"the task of node {node!r:.60} returned the coroutine {name!r:.60}, not its value\n"
-            f"  help: did you forget 'await'? write: return await {name}(...)"
-        )
-    return value
+def refuse_coroutine(node: str, value: Coroutine[Any, Any, Any]) -> NoReturn:
+    """Refuse a task's value that is a coroutine: nobody awaited it, so its work was not done."""
+    name = getattr(value, "__qualname__", "")
+    value.close()
+    raise NotAwaitedError(
+        f"the task of node {node!r:.60} returned the coroutine {name!r:.60}, not its value\n"
+        f"  help: did you forget 'await'? write: return await {name}(...)"
+    )
 
 
 def is_awaitable(value: object) -> bool:

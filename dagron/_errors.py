@@ -120,7 +120,7 @@ class ExpansionError(DagronError, RuntimeError):
 
 
 class RunFailedError(DagronError):
-    """A run did not succeed; ``failures`` maps the names of the failed nodes to their exceptions."""
+    """A run did not succeed; ``failures`` maps failed nodes to their exceptions."""
 
     def __init__(self, message: str, failures: Mapping[str, BaseException] | None = None) -> None:
         super().__init__(message)

@@ -19,12 +19,12 @@ from dagron._run import Limits, Run
 class DynamicExecutor:
     """Runs a graph, and lets expanders change it while it runs.
 
-    ``expanders`` maps names to functions. When the node of that name has completed, its expander is
-    called with ``(name, result)`` and returns a `DynamicModification` or None; it may be a plain
-    function, which runs in a worker thread, or an ``async def``. A third parameter without a default
-    receives the current graph as a `DAG`: a snapshot that costs time in proportion to the graph. A
-    node is not done until its expander is done and the modification is in: nothing that depends on
-    it starts in between. A name may be that of a node that only appears while the graph runs.
+    ``expanders`` maps names to functions. When the node of that name has completed, its expander
+    is called with ``(name, result)`` and returns a `DynamicModification` or None; it may be a plain
+    function, which runs in a worker thread, or an ``async def``. A third parameter without a
+    default receives the current graph as a `DAG`: a snapshot that costs time in proportion to the
+    graph. A node is not done until its expander is done and the modification is in: nothing that
+    depends on it starts in between. The node may also be one that only appears during the run.
 
     ``max_workers`` bounds the worker threads of a run that sync tasks and sync expanders take
     (default: as many as `concurrent.futures` would), ``max_concurrency`` all nodes that run at once
@@ -148,7 +148,7 @@ class DynamicExecutor:
         lost = [name for name in missing if name not in downstream]
         if lost:
             raise MissingTaskError(
-                f"{len(lost):,} node{'s have' if len(lost) > 1 else ' has'} no task: {shown(lost)}\n"
+                f"{len(lost):,} node{'s' * (len(lost) > 1)} without a task: {shown(lost)}\n"
                 f"  help: give each a callable: execute({{{lost[0]!r:.60}: ..., }})",
                 lost,
             )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dagron._adjacency import Adjacency, Neighbours, find_cycle, topological_order
 from dagron._errors import CycleError, DuplicateNodeError, ModificationError, UnknownNodeError
@@ -13,7 +14,7 @@ from dagron._status import COMPLETED, RUNNING, NodeStatus
 
 @dataclass(frozen=True, slots=True)
 class GraphDiff:
-    """What one graph has and another has not; each field is in the order of the graph it is from."""
+    """What one graph has and another has not, each field in the order of its graph."""
 
     added_nodes: list[str]
     removed_nodes: list[str]
@@ -121,7 +122,7 @@ class DAG:
         return list(self._order)
 
     def levels(self) -> list[list[str]]:
-        """Return the nodes by level: level 0 has no dependencies, level n depends on level n - 1."""
+        """Return the nodes by level: level 0 has no dependencies, level n some in level n - 1."""
         level: dict[str, int] = {}
         levels: list[list[str]] = []
         for name in self._order:
@@ -133,7 +134,7 @@ class DAG:
         return levels
 
     def match(self, glob: str) -> list[str]:
-        """Return the names that match a shell pattern (``*``, ``?``, ``[abc]``), whole and by case."""
+        """Return the names that a shell pattern (``*``, ``?``, ``[abc]``) matches; case counts."""
         from fnmatch import translate
 
         return self.match_regex(translate(glob))
@@ -154,7 +155,7 @@ class DAG:
         counts as running and its ancestors as completed, so that they can be given no new
         dependency and cannot be removed. Without ``by``, no node counts as started.
 
-        Raises `ModificationError` with every fault that was found, and `UnknownNodeError` for ``by``.
+        Raises `ModificationError` with every fault that was found, `UnknownNodeError` for ``by``.
         """
         status: dict[str, NodeStatus] = {}
         if by is not None:
@@ -196,8 +197,7 @@ class DAG:
             return NotImplemented
         mine, theirs = self._graph.dependencies, other._graph.dependencies
         return mine.keys() == theirs.keys() and all(
-            edges == theirs[name] or set(edges) == set(theirs[name])
-            for name, edges in mine.items()
+            edges == theirs[name] or set(edges) == set(theirs[name]) for name, edges in mine.items()
         )
 
     def __hash__(self) -> int:
@@ -209,13 +209,13 @@ class DAG:
     def __getstate__(self) -> tuple[object, ...]:
         return (self._graph.dependencies, self._graph.dependents, self._graph.added_by, self._order)
 
-    def __setstate__(self, state: tuple[object, ...]) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._graph = Adjacency()
         (
-            self._graph.dependencies,  # type: ignore[assignment]
-            self._graph.dependents,  # type: ignore[assignment]
-            self._graph.added_by,  # type: ignore[assignment]
-            self._order,  # type: ignore[assignment]
+            self._graph.dependencies,
+            self._graph.dependents,
+            self._graph.added_by,
+            self._order,
         ) = state
 
     # -- private
@@ -267,7 +267,7 @@ class DAGBuilder:
         return self
 
     def add_edge(self, source: str, target: str) -> "DAGBuilder":
-        """Add an edge: ``target`` waits for ``source``. Missing nodes are added, a repeat counts once.
+        """Add an edge: ``target`` waits for ``source``. Missing nodes are added, repeats ignored.
 
         Raises `CycleError` for an edge from a node to itself; longer cycles are found by `build`.
         """
@@ -286,7 +286,7 @@ class DAGBuilder:
         return self
 
     def build(self) -> DAG:
-        """Return the graph. Raises `CycleError`, whose ``cycle`` lists the path, when there is one."""
+        """Return the graph; raises `CycleError`, whose ``cycle`` lists the path, if any."""
         return frozen(self._graph)
 
     def __repr__(self) -> str:

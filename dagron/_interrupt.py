@@ -11,7 +11,9 @@ from typing import Protocol
 class Interruptible(Protocol):
     """What a signal handler may do to a run, at any moment; the loop carries it out soon after."""
 
-    interrupted: bool  # the loop has come round to carrying out the first interrupt
+    @property
+    def interrupted(self) -> bool:
+        """Whether the loop has come round to carrying out the first interrupt."""
 
     def interrupt_soon(self) -> None: ...
     def abandon_threads_soon(self) -> None: ...
@@ -36,7 +38,7 @@ class Interrupts:
 
 @contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """Handle SIGINT inside the block, on the main thread, unless the program has a handler of its own."""
+    """Handle SIGINT inside the block, on the main thread, unless the program does so itself."""
     handler = Interrupts()
     if (
         threading.current_thread() is not threading.main_thread()

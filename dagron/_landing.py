@@ -13,16 +13,24 @@ SUGGESTIONS = 10  # later faults of one modification come without a search for c
 
 
 class Landing:
-    """What a modification comes to in a graph: the changes to make, or the faults that forbid it."""
+    """What a modification comes to in a graph: the changes to make, or what forbids them."""
 
     __slots__ = ("added_edges", "added_nodes", "faults", "removed_edges", "removed_nodes")
 
-    def __init__(self) -> None:
-        self.faults: list[Fault] = []
+    def __init__(
+        self, added_nodes: dict[str, DynamicNodeSpec], added_edges: list[tuple[str, str]]
+    ) -> None:
         self.removed_edges: list[tuple[str, str]] = []
         self.removed_nodes: list[str] = []
-        self.added_nodes: dict[str, DynamicNodeSpec] = {}
-        self.added_edges: list[tuple[str, str]] = []
+        self.added_nodes = added_nodes
+        self.added_edges = added_edges
+        self.faults: list[Fault] = []
+
+    def __bool__(self) -> bool:
+        """Tell whether it changes anything."""
+        return bool(
+            self.added_nodes or self.added_edges or self.removed_nodes or self.removed_edges
+        )
 
 
 def examine(
@@ -42,7 +50,7 @@ def examine(
     examination = _Examination(modification, graph, status, removed)
     try:
         examination.run(needs or {})
-    except (TypeError, AttributeError) as error:  # a list that was changed after the modification was made
+    except (TypeError, AttributeError) as error:  # its lists were changed since it was made
         examination.fault("invalid", "", f"the modification holds something unusable: {error}")
     return examination.landing
 
@@ -63,7 +71,7 @@ class _Examination:
         self.graph = graph
         self.status = status
         self.removed = removed
-        self.landing = Landing()
+        self.landing = Landing({}, [])
         self.gone = frozenset(modification.remove_nodes)
         self.suspicious = False  # a cycle is possible
 
@@ -287,7 +295,9 @@ class _Examination:
         return did_you_mean(name, known) or "name a node of the graph or of this modification"
 
 
-def unfilled(name: str, parameters: Iterable[str], dependencies: Collection[str]) -> Iterator[Fault]:
+def unfilled(
+    name: str, parameters: Iterable[str], dependencies: Collection[str]
+) -> Iterator[Fault]:
     """Yield a fault for each parameter of a node's task that no direct dependency fills."""
     for parameter in parameters:
         if parameter != INPUTS and parameter not in dependencies:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dagron._names import checked_name, names_in
-from dagron._value import Value
+from dagron._names import MAX_NAME_LENGTH, checked_name, names_in
+from dagron._value import Value, setter
 
 
 class DynamicNodeSpec(Value):
@@ -38,7 +38,8 @@ class DynamicNodeSpec(Value):
         *,
         expander: Callable[..., Any] | None = None,
     ) -> None:
-        name = checked_name(name)
+        if not (type(name) is str and 0 < len(name) <= MAX_NAME_LENGTH and name.isprintable()):
+            name = checked_name(name)  # this finds out more slowly what is wrong, if anything is
         if not callable(task):
             raise TypeError(
                 f"the task of node {name!r:.60} is {type(task).__name__}, which cannot be called\n"
@@ -51,26 +52,25 @@ class DynamicNodeSpec(Value):
             )
         _set_name(self, name)
         _set_task(self, task)
-        _set_dependencies(self, names_in(dependencies, "dependencies"))
-        _set_dependents(self, names_in(dependents, "dependents"))
+        _set_dependencies(self, names_in(dependencies, "dependencies") if dependencies else [])
+        _set_dependents(self, names_in(dependents, "dependents") if dependents else [])
         _set_expander(self, expander)
 
 
-# Setters of the slots: the only way past `Value.__setattr__`, and the fastest.
-_set_name = DynamicNodeSpec.name.__set__  # type: ignore[attr-defined]
-_set_task = DynamicNodeSpec.task.__set__  # type: ignore[attr-defined]
-_set_dependencies = DynamicNodeSpec.dependencies.__set__  # type: ignore[attr-defined]
-_set_dependents = DynamicNodeSpec.dependents.__set__  # type: ignore[attr-defined]
-_set_expander = DynamicNodeSpec.expander.__set__  # type: ignore[attr-defined]
+_set_name = setter(DynamicNodeSpec, "name")
+_set_task = setter(DynamicNodeSpec, "task")
+_set_dependencies = setter(DynamicNodeSpec, "dependencies")
+_set_dependents = setter(DynamicNodeSpec, "dependents")
+_set_expander = setter(DynamicNodeSpec, "expander")
 
 
 class DynamicModification(Value):
     """A change to a running graph, which lands whole or not at all.
 
     ``add_nodes`` takes `DynamicNodeSpec` values, ``remove_nodes`` names, ``add_edges`` and
-    ``remove_edges`` pairs ``(source, target)``, where the target waits for the source. It is applied
-    in this order: remove edges, remove nodes, add nodes, add edges. All fields are copied into lists
-    here and read again when the modification lands. An empty modification changes nothing.
+    ``remove_edges`` pairs ``(source, target)``, where the target waits for the source. It is
+    applied in this order: remove edges, remove nodes, add nodes, add edges. All fields are copied
+    into lists here and read again when the modification lands. An empty one changes nothing.
 
     Raises `TypeError` for members of the wrong type.
     """
@@ -91,7 +91,7 @@ class DynamicModification(Value):
         add_edges: Iterable[tuple[str, str]] = (),
         remove_edges: Iterable[tuple[str, str]] = (),
     ) -> None:
-        _set_add_nodes(self, _specs_in(add_nodes))
+        _set_add_nodes(self, _specs_in(add_nodes) if add_nodes else [])
         _set_remove_nodes(self, names_in(remove_nodes, "remove_nodes") if remove_nodes else [])
         _set_add_edges(self, _pairs_in(add_edges, "add_edges") if add_edges else [])
         _set_remove_edges(self, _pairs_in(remove_edges, "remove_edges") if remove_edges else [])
@@ -101,14 +101,14 @@ class DynamicModification(Value):
         return bool(self.add_nodes or self.remove_nodes or self.add_edges or self.remove_edges)
 
 
-_set_add_nodes = DynamicModification.add_nodes.__set__  # type: ignore[attr-defined]
-_set_remove_nodes = DynamicModification.remove_nodes.__set__  # type: ignore[attr-defined]
-_set_add_edges = DynamicModification.add_edges.__set__  # type: ignore[attr-defined]
-_set_remove_edges = DynamicModification.remove_edges.__set__  # type: ignore[attr-defined]
+_set_add_nodes = setter(DynamicModification, "add_nodes")
+_set_remove_nodes = setter(DynamicModification, "remove_nodes")
+_set_add_edges = setter(DynamicModification, "add_edges")
+_set_remove_edges = setter(DynamicModification, "remove_edges")
 
 
 def _specs_in(value: Iterable[DynamicNodeSpec]) -> list[DynamicNodeSpec]:
-    if isinstance(value, DynamicNodeSpec) or not isinstance(value, Iterable):
+    if type(value) is not list and not isinstance(value, Iterable):
         raise TypeError(
             f"add_nodes is a list of DynamicNodeSpec, not {type(value).__name__}\n"
             f"  help: write add_nodes=[...]"
@@ -141,5 +141,5 @@ def _pairs_in(value: Iterable[tuple[str, str]], field: str) -> list[tuple[str, s
                 f"{field} holds {pair!r:.60}, which is no pair of node names\n"
                 f"  help: write {field}=[('a', 'b')]: 'b' waits for 'a'"
             )
-        pairs.append(ends)
+        pairs.append((ends[0], ends[1]))
     return pairs

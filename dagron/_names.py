@@ -40,7 +40,7 @@ def checked_name(name: object) -> str:
 
 
 def names_in(value: Iterable[str], field: str) -> list[str]:
-    """Copy an iterable of names into a list; a bare string or a member that is no name is refused."""
+    """Copy an iterable of names into a list; refuse a bare string, and members that are none."""
     if isinstance(value, (str, bytes)):
         raise TypeError(
             f"{field} is a list of node names, not the bare string {value!r:.60}\n"

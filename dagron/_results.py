@@ -1,13 +1,13 @@
 """What a run came to: a result per node, and one for the whole."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from dagron._errors import RunFailedError
 from dagron._graph import DAG, unknown_node
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED, NodeStatus
-from dagron._value import Value
+from dagron._value import Value, setter
 
 SHOWN_FAILURES = 10
 SHOWN_TEXT = 300  # characters of one failure's text
@@ -75,17 +75,16 @@ class NodeResult(Value):
         _set_reason(self, reason)
 
 
-# Setters of the slots: the only way past `Value.__setattr__`, and the fastest.
-_set_name = NodeResult.name.__set__  # type: ignore[attr-defined]
-_set_status = NodeResult.status.__set__  # type: ignore[attr-defined]
-_set_result = NodeResult.result.__set__
-_set_error = NodeResult.error.__set__  # type: ignore[union-attr]
-_set_duration_seconds = NodeResult.duration_seconds.__set__  # type: ignore[attr-defined]
-_set_started_at = NodeResult.started_at.__set__  # type: ignore[union-attr]
-_set_attempts = NodeResult.attempts.__set__  # type: ignore[attr-defined]
-_set_added_by = NodeResult.added_by.__set__  # type: ignore[union-attr]
-_set_depth = NodeResult.depth.__set__  # type: ignore[attr-defined]
-_set_reason = NodeResult.reason.__set__  # type: ignore[union-attr]
+_set_name = setter(NodeResult, "name")
+_set_status = setter(NodeResult, "status")
+_set_result = setter(NodeResult, "result")
+_set_error = setter(NodeResult, "error")
+_set_duration_seconds = setter(NodeResult, "duration_seconds")
+_set_started_at = setter(NodeResult, "started_at")
+_set_attempts = setter(NodeResult, "attempts")
+_set_added_by = setter(NodeResult, "added_by")
+_set_depth = setter(NodeResult, "depth")
+_set_reason = setter(NodeResult, "reason")
 
 
 class ExecutionResult:
@@ -214,4 +213,3 @@ def _add_note_once(error: BaseException, note: str) -> None:
             error.add_note(note)
         except Exception:  # a frozen exception takes no notes, and its failure counts all the same
             return
-

@@ -1,7 +1,7 @@
 """One run: the anyio shell around a `Scheduler`. All state of a run lives here and ends with it."""
 
 from collections.abc import Callable, Mapping
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from time import perf_counter, time
 from types import CoroutineType, TracebackType
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ from dagron._backend import Host
 from dagron._calls import (
     Expander,
     Parameters,
-    checked_value,
     is_awaitable,
     read_expander,
     read_task,
+    refuse_coroutine,
 )
 from dagron._errors import (
     ExpansionError,
@@ -33,8 +33,9 @@ from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, FAILED
 from dagron._threads import ThreadCall
 
-# Tasks that are spawned per pass of the event loop at most. A large ready set becomes tasks batch by
-# batch: the first nodes end before the last are created, and the program's other tasks get their turn.
+# Tasks that are spawned per pass of the event loop at most. A large ready set becomes tasks batch
+# by batch: the first nodes end before the last are created, and the program's other tasks get
+# their turn.
 BATCH = 256
 
 
@@ -85,7 +86,7 @@ class Run:
 
     @staticmethod
     def _check_parameters(name: str, parameters: Parameters, dag: DAG) -> None:
-        names = (*parameters.positional, *parameters.keyword)
+        names = parameters.names()
         for fault in unfilled(name, names, dag.dependencies(name)):
             unknown = next(p for p in names if repr(p) in fault.message)
             raise TaskSignatureError(str(fault), name, unknown)
@@ -103,7 +104,7 @@ class Run:
             async with create_task_group() as self._group:
                 await self._pace()
         except BaseExceptionGroup as group:
-            # Nodes raise nothing into the group; what a backend threw into the host is all there is.
+            # Nodes raise nothing into the group: this is what a backend threw into the host.
             self._interrupt = _keyboard_interrupt(group)
             if self._interrupt is None:
                 raise
@@ -167,16 +168,34 @@ class Run:
         seconds: float | None = None
         started_at, began = time(), perf_counter()
         try:
+            task = self._tasks.get(name)
+            if task is None:
+                raise _missing_task(name)
             if name in self._on_threads:
-                call = await self._call_on_thread(name)
+                call = await self._call_on_thread(name, task)
                 value, seconds = call.value, call.seconds
                 if call.error is not None:
                     raise call.error
             else:
-                value = await self._call_on_loop(name)
+                if name in self._parameters:
+                    arguments, keywords = self._arguments(name)
+                    value = await task(*arguments, **keywords)
+                else:
+                    value = await task()
+                if type(value) is CoroutineType:
+                    refuse_coroutine(name, value)
                 seconds = perf_counter() - began
             if name in self._expanders:
-                await self._expand(name, value)
+                expander = self._expanders[name]
+                graph = (self._scheduler.dag(),) if expander.wants_graph else ()
+                if expander.on_loop:
+                    if name in self._on_threads:
+                        self._return_worker(name)
+                    expansion = await expander.function(name, value, *graph)
+                else:
+                    expansion = await self._expand_on_thread(expander, name, value, *graph)
+                if expansion is not None:
+                    self._land(name, expansion)
         except BaseException as error:
             if seconds is None:
                 seconds = perf_counter() - began
@@ -185,29 +204,18 @@ class Run:
         else:
             self._report_success(name, value, seconds, started_at)
 
-    async def _call_on_loop(self, name: str) -> Any:
-        task = self._tasks.get(name)
-        if task is None:
-            raise MissingTaskError(
-                f"node {name!r:.60} was reached, and it has no task\n"
-                f"  help: give it one in tasks, or let an expander remove it before",
-                (name,),
-            )
-        if name not in self._parameters:
-            return checked_value(name, await task())
-        arguments, keywords = self._arguments(name)
-        return checked_value(name, await task(*arguments, **keywords))
-
-    async def _call_on_thread(self, name: str) -> ThreadCall:
+    async def _call_on_thread(self, name: str, task: Callable[..., Any]) -> ThreadCall:
         """Call a sync task in a thread; await, without the worker slot, an awaitable it returns."""
         arguments, keywords = self._arguments(name)
-        call = ThreadCall(self._host, self._tasks[name], *arguments, **keywords)
+        call = ThreadCall(self._host, task, *arguments, **keywords)
         await self._in_thread(call)
         if call.error is None and is_awaitable(call.value):
             self._return_worker(name)
             began = perf_counter()
-            call.value = checked_value(name, await call.value)
+            call.value = await call.value
             call.seconds += perf_counter() - began
+            if type(call.value) is CoroutineType:
+                refuse_coroutine(name, call.value)
         return call
 
     def _arguments(self, name: str) -> tuple[list[Any], dict[str, Any]]:
@@ -237,32 +245,18 @@ class Run:
 
     # -- expansion
 
-    async def _expand(self, name: str, value: Any) -> None:
-        """Call the node's expander with its value, and land the modification that it returns."""
-        expander = self._expanders[name]
-        arguments = [name, value]
-        if expander.wants_graph:
-            arguments.append(self._scheduler.dag())
-        if expander.on_loop:
-            self._return_worker(name)
-            returned = await expander.function(*arguments)
-        else:
-            await self._hold_worker(name)
-            call = ThreadCall(self._host, expander.function, *arguments)
-            await self._in_thread(call)
-            self._return_worker(name)
-            if call.error is not None:
-                raise call.error
-            returned = call.value
-            if is_awaitable(returned):
-                returned = await returned
-        if isinstance(returned, DynamicModification):
-            self._land(name, returned)
-        elif returned is not None:
-            raise _not_a_modification(name, returned)
+    async def _expand_on_thread(self, expander: Expander, name: str, *arguments: Any) -> Any:
+        """Call a sync expander in a thread; await, without the slot, an awaitable it returns."""
+        await self._hold_worker(name)
+        call = ThreadCall(self._host, expander.function, name, *arguments)
+        await self._in_thread(call)
+        self._return_worker(name)
+        if call.error is not None:
+            raise call.error
+        return await call.value if is_awaitable(call.value) else call.value
 
     async def _hold_worker(self, name: str) -> None:
-        """Return when the node holds a worker slot; the slot of its body serves if it still does."""
+        """Return when the node holds a worker slot: its body's, if it still does, or a new one."""
         if self._scheduler.has_worker(name) or self._scheduler.ask_worker(name):
             return
         self._askers[name] = granted = Event()
@@ -277,10 +271,10 @@ class Run:
         if heir is not None:
             self._askers[heir].set()
 
-    def _land(self, name: str, modification: DynamicModification) -> None:
+    def _land(self, name: str, modification: object) -> None:
         """Read the new nodes' callables and land the modification, or change nothing and raise."""
-        if not modification:
-            return
+        if not isinstance(modification, DynamicModification):
+            raise _not_a_modification(name, modification)
         on_threads: list[str] = []
         needs: dict[str, Parameters] = {}
         expanders: dict[str, Expander] = {}
@@ -289,7 +283,7 @@ class Run:
             try:
                 read = read_task(spec.name, spec.task)
                 if spec.expander is not None:
-                    expanders[spec.name] = self._read_expander(spec.name, spec.expander)
+                    expanders[spec.name] = self._read_expander(spec.name, spec.expander, name)
             except TaskSignatureError as error:
                 message, _, help = str(error).partition("\n  help: ")
                 faults.append(Fault("signature", spec.name, message, help))
@@ -298,40 +292,41 @@ class Run:
                 on_threads.append(spec.name)
             if read.parameters is not None:
                 needs[spec.name] = read.parameters
-        named = {name: (*read.positional, *read.keyword) for name, read in needs.items()}
-        self._scheduler.land(modification, name, on_threads=on_threads, needs=named, faults=faults)
+        self._scheduler.land(
+            modification,
+            name,
+            on_threads=on_threads,
+            needs={node: read.names() for node, read in needs.items()} if needs else None,
+            faults=faults,
+        )
+        for spec in modification.add_nodes:
+            self._tasks[spec.name] = spec.task
         self._on_threads.update(on_threads)
         self._parameters.update(needs)
         self._expanders.update(expanders)
-        for spec in modification.add_nodes:
-            self._tasks[spec.name] = spec.task
 
-    def _read_expander(self, name: str, function: Callable[..., Any]) -> Expander:
+    def _read_expander(self, name: str, function: Callable[..., Any], by: str) -> Expander:
         if name in self._expanders:
             raise TaskSignatureError(
                 f"node {name!r:.60} has two expanders, one of its spec and one of the executor\n"
                 f"  help: give it one of them",
                 name,
             )
-        return read_expander(name, function)
+        known = self._expanders[by]
+        # Children of one kind often expand as their parent does: read that function once.
+        return known if known.function is function else read_expander(name, function)
 
     # -- outcomes: reported synchronously, without another await
 
     def _report_success(self, name: str, value: Any, seconds: float, started_at: float) -> None:
         scheduler = self._scheduler
+        added_by, depth = scheduler.origin(name)
         self._results[name] = NodeResult(
-            name,
-            COMPLETED,
-            value,
-            None,
-            seconds,
-            started_at,
-            1,
-            scheduler.added_by(name),
-            scheduler.depth(name),
+            name, COMPLETED, value, None, seconds, started_at, 1, added_by, depth
         )
         try:
-            self._return_worker(name)
+            if name in self._on_threads:
+                self._return_worker(name)
             scheduler.succeed(name)
             self._admit()
         except Exception as bug:
@@ -340,7 +335,7 @@ class Run:
     def _report_failure(
         self, name: str, error: BaseException, value: Any, seconds: float, started_at: float
     ) -> bool:
-        """Sort what user code raised; tell whether the outcome is settled, else it is to be re-raised.
+        """Sort what user code raised; tell whether that settles it, else it is to be re-raised.
 
         A cancellation is the run's or its caller's and goes on, or it is some library's own affair
         and a failure like any other. KeyboardInterrupt cancels the run.
@@ -352,7 +347,8 @@ class Run:
             self._interrupt = self._interrupt or interrupt
             self._stop()
         if not cancelled:
-            error.__traceback__ = _users_part(error.__traceback__)
+            error.with_traceback(_users_part(error.__traceback__))
+        added_by, depth = scheduler.origin(name)
         self._results[name] = NodeResult(
             name,
             CANCELLED if cancelled else FAILED,
@@ -361,8 +357,8 @@ class Run:
             seconds,
             started_at,
             1,
-            scheduler.added_by(name),
-            scheduler.depth(name),
+            added_by,
+            depth,
             "the run was cancelled" if cancelled else None,
         )
         try:
@@ -399,11 +395,12 @@ class Run:
 
     def _skipped(self, name: str) -> NodeResult:
         scheduler = self._scheduler
+        added_by, depth = scheduler.origin(name)
         return NodeResult(
             name,
             scheduler.status(name),
-            added_by=scheduler.added_by(name),
-            depth=scheduler.depth(name),
+            added_by=added_by,
+            depth=depth,
             reason=skip_reason(scheduler.blame(name) or name),
         )
 
@@ -426,6 +423,14 @@ class Run:
     def _abandon_threads(self) -> None:
         for call in list(self._threads):
             call.abandon()
+
+
+def _missing_task(name: str) -> MissingTaskError:
+    return MissingTaskError(
+        f"node {name!r:.60} was reached, and it has no task\n"
+        f"  help: give it one in tasks, or let an expander remove it before",
+        (name,),
+    )
 
 
 def _not_a_modification(name: str, returned: object) -> ExpansionError:

@@ -10,7 +10,7 @@ statuses; the shell around it runs the nodes and reports one outcome for each.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 from dagron._errors import Fault, ModificationError
@@ -26,6 +26,7 @@ from dagron._status import (
     READY,
     RUNNING,
     SKIPPED,
+    STARTED,
     UNMET,
     WAITING,
     NodeStatus,
@@ -116,13 +117,9 @@ class Scheduler:
         """Return the nodes that this one waits for, in edge order."""
         return tuple(self._graph.dependencies[name])
 
-    def added_by(self, name: str) -> str | None:
-        """Return the node whose expander added this one, or None."""
-        return self._graph.added_by.get(name)
-
-    def depth(self, name: str) -> int:
-        """Return how many expansions deep this node was added; 0 for an initial node."""
-        return self._depth.get(name, 0)
+    def origin(self, name: str) -> tuple[str | None, int]:
+        """Return the node whose expander added this one, and how many expansions deep that was."""
+        return self._graph.added_by.get(name), self._depth.get(name, 0)
 
     def blame(self, name: str) -> str | None:
         """Return the failed node because of which this one was skipped, or None."""
@@ -211,7 +208,9 @@ class Scheduler:
 
     def succeed(self, name: str) -> None:
         """Complete a running node whose expander, if any, is done: it releases its dependents."""
-        self._finish(name, COMPLETED)
+        self._move(name, COMPLETED)
+        self.running -= 1
+        self.unfinished -= 1
         waiting, status = self._waiting, self._status
         for dependent in self._graph.dependents[name]:
             waiting[dependent] = left = waiting[dependent] - 1
@@ -249,22 +248,89 @@ class Scheduler:
         failed afterwards, so that its children cannot start before. ``needs`` holds parameters that
         tasks of new nodes must find among their dependencies, ``faults`` what the caller found.
         """
+        depth = 0 if by is None else self._depth.get(by, 0) + 1
+        if not (needs or faults) and self._is_plain_growth(modification, depth):
+            self._on_threads.update(on_threads)
+            self._grow(modification, by, depth)
+            return
         landing = examine(
             modification, self._graph, self._status, removed=self._removed, needs=needs
         )
-        depth = 0 if by is None else self.depth(by) + 1
-        found = [*faults, *landing.faults, *self._limit_faults(landing, depth)]
-        if found:
-            raise ModificationError(found, by)
-        self._on_threads.update(on_threads)
-        self._apply(landing, by, depth)
+        if landing.added_nodes:
+            nodes = len(self._status) - len(landing.removed_nodes) + len(landing.added_nodes)
+            landing.faults.extend(self._limit_faults(landing.added_nodes, nodes, depth))
+        if faults or landing.faults:
+            raise ModificationError([*faults, *landing.faults], by)
+        if landing:
+            self._on_threads.update(on_threads)
+            self._apply(landing, by, depth)
 
-    def _limit_faults(self, landing: Landing, depth: int) -> Iterator[Fault]:
-        added = landing.added_nodes
-        if not added:
-            return
+    def _is_plain_growth(self, modification: DynamicModification, depth: int) -> bool:
+        """Tell whether a modification is surely sound; False means: look closer.
+
+        It is when it only adds nodes, each of them after nodes that have started and before nodes
+        that have not: such edges can close no cycle. This is what nearly every expander returns,
+        and knowing it costs a fifth of `examine`.
+        """
+        specs = modification.add_nodes
+        if (
+            not specs
+            or modification.remove_nodes
+            or modification.add_edges
+            or modification.remove_edges
+            or depth > self._max_depth
+            or len(specs) > self._max_nodes - len(self._status)
+        ):
+            return False
+        status, removed = self._status, self._removed
+        names = set()
+        try:
+            for spec in specs:
+                name = spec.name
+                if name in status or name in removed:
+                    return False
+                names.add(name)
+                for source in spec.dependencies:
+                    if status.get(source) not in STARTED:
+                        return False
+                for target in spec.dependents:
+                    if status.get(target) not in WAITING:
+                        return False
+        except (TypeError, AttributeError):  # its lists were changed; `examine` finds the words
+            return False
+        return len(names) == len(specs)
+
+    def _grow(self, modification: DynamicModification, by: str | None, depth: int) -> None:
+        """Apply a modification that is plain growth."""
+        graph, status, waiting = self._graph, self._status, self._waiting
+        for spec in modification.add_nodes:
+            name = spec.name
+            graph.add_node(name, by)
+            status[name] = PENDING
+            self._depth[name] = depth
+            count = 0
+            doomed = None
+            for source in spec.dependencies:
+                if graph.add_edge(source, name) and (now := status[source]) is not COMPLETED:
+                    count += 1
+                    if now is FAILED:
+                        doomed = source
+            waiting[name] = count
+            for target in spec.dependents:
+                if graph.add_edge(name, target):
+                    waiting[target] += 1
+                    if status[target] is READY:
+                        self._move(target, PENDING)
+            if not count:
+                self._make_ready(name)
+            elif doomed is not None:
+                self._skip(name, doomed)
+        self.unfinished += len(modification.add_nodes)
+        self._dag = None
+        self.version += 1
+
+    def _limit_faults(self, added: Collection[str], nodes: int, depth: int) -> Iterator[Fault]:
         first = next(iter(added))
-        nodes = len(self._status) - len(landing.removed_nodes) + len(added)
         if nodes > self._max_nodes:
             yield Fault(
                 "limit",
@@ -283,33 +349,16 @@ class Scheduler:
             )
 
     def _apply(self, landing: Landing, by: str | None, depth: int) -> None:
-        if not (
-            landing.added_nodes
-            or landing.added_edges
-            or landing.removed_nodes
-            or landing.removed_edges
-        ):
-            return
         graph, status, waiting = self._graph, self._status, self._waiting
         touched: dict[str, None] = {}  # nodes whose countdown changed: readiness is decided last
-        for source, target in landing.removed_edges:
-            graph.remove_edge(source, target)
-            if status[source] is not COMPLETED:
-                waiting[target] -= 1
-                touched[target] = None
-        for name in landing.removed_nodes:
-            for target in graph.dependents[name]:
-                waiting[target] -= 1
-                touched[target] = None
-            graph.remove_node(name)
-            self._forget(name)
+        if landing.removed_edges or landing.removed_nodes:
+            self._take_out(landing, touched)
         for name in landing.added_nodes:
             graph.add_node(name, by)
             waiting[name] = 0
             status[name] = PENDING
             touched[name] = None
-            if depth:
-                self._depth[name] = depth
+            self._depth[name] = depth
         self.unfinished += len(landing.added_nodes)
         unmet: list[tuple[str, str]] = []
         for source, target in landing.added_edges:
@@ -321,10 +370,30 @@ class Scheduler:
         for source, target in unmet:
             if status[target] in WAITING:
                 self._skip(target, self._blame.get(source, source))
-        for name in touched:
-            self._settle(name)
+        for name in touched:  # bring PENDING and READY in line with the countdown
+            now = status.get(name)
+            if now is PENDING:
+                if not waiting[name]:
+                    self._make_ready(name)
+            elif now is READY and waiting[name]:
+                self._move(name, PENDING)
         self._dag = None
         self.version += 1
+
+    def _take_out(self, landing: Landing, touched: dict[str, None]) -> None:
+        """Remove edges and nodes, and note whose countdown that changed."""
+        graph, status, waiting = self._graph, self._status, self._waiting
+        for source, target in landing.removed_edges:
+            graph.remove_edge(source, target)
+            if status[source] is not COMPLETED:
+                waiting[target] -= 1
+                touched[target] = None
+        for name in landing.removed_nodes:
+            for target in graph.dependents[name]:
+                waiting[target] -= 1
+                touched[target] = None
+            graph.remove_node(name)
+            self._forget(name)
 
     def _forget(self, name: str) -> None:
         """Drop a node that was removed; its name stays used."""
@@ -333,14 +402,6 @@ class Scheduler:
         self._on_threads.discard(name)
         self._removed[name] = None
         self.unfinished -= 1
-
-    def _settle(self, name: str) -> None:
-        """Bring PENDING and READY in line with the countdown."""
-        status = self._status.get(name)
-        if status is PENDING and not self._waiting[name]:
-            self._make_ready(name)
-        elif status is READY and self._waiting[name]:
-            self._move(name, PENDING)
 
     # -- the only writers of statuses and queues
 

@@ -65,7 +65,7 @@ class ThreadCall:
             self._on_end()
 
     async def run(self, limiter: CapacityLimiter) -> None:
-        """Run the call in a thread and return, or let a cancellation pass, after the thread's end."""
+        """Run the call in a thread; return, or let a cancellation pass, after the thread's end."""
         with self._scope:
             try:
                 await to_thread.run_sync(self, abandon_on_cancel=True, limiter=limiter)

@@ -1,5 +1,6 @@
 """What the frozen values of the hot path share."""
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 
@@ -10,7 +11,7 @@ class Value:
     values, made once or more per node, set theirs through the slots, in half the time.
     """
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
     _compared: tuple[str, ...] = ()  # the fields that take part in ==
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -36,3 +37,9 @@ class Value:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         for field, value in zip(self.__slots__, state, strict=True):
             object.__setattr__(self, field, value)
+
+
+def setter(owner: type[Value], field: str) -> Callable[[Any, Any], None]:
+    """Return the setter of a slot: the only way past `Value.__setattr__`, and the fastest."""
+    set_field: Callable[[Any, Any], None] = vars(owner)[field].__set__
+    return set_field

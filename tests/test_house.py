@@ -1,0 +1,319 @@
+"""The rules of the house, enforced: import direction, the pure core, the public names, the text."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import dagron
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "dagron"
+
+# Imports go downward only: a module imports from those before it, never from those behind it.
+PURE = (
+    "_errors",
+    "_names",
+    "_status",
+    "_value",
+    "_modification",
+    "_adjacency",
+    "_landing",
+    "_graph",
+    "_results",
+    "_scheduler",
+)
+SHELL = ("_calls", "_backend", "_threads", "_interrupt", "_run", "_executor", "__init__")
+ORDER = PURE + SHELL
+
+IMPURE = {
+    *("anyio", "asyncio", "trio"),
+    *("threading", "queue", "concurrent"),
+    *("time", "random", "logging", "os"),
+}
+HEAVY = {"asyncio", "concurrent", "email", "http", "logging", "sqlite3", "trio", "unittest"}
+
+PUBLIC = [
+    "CycleError",
+    "DAG",
+    "DAGBuilder",
+    "DagronError",
+    "DuplicateNodeError",
+    "DynamicExecutor",
+    "DynamicModification",
+    "DynamicNodeSpec",
+    "EventLoopRunningError",
+    "ExecutionResult",
+    "ExpansionError",
+    "Fault",
+    "GraphDiff",
+    "GraphError",
+    "InternalError",
+    "InvalidNameError",
+    "MissingTaskError",
+    "ModificationError",
+    "NodeResult",
+    "NodeStatus",
+    "NotAwaitedError",
+    "RunFailedError",
+    "TaskSignatureError",
+    "UnknownNodeError",
+]
+
+
+# --- what a module imports, by its syntax -------------------------------------------------------
+
+
+def imported(source: str) -> set[str]:
+    """The dotted names that a module of the package imports, wherever the statement stands."""
+    found: set[str] = set()
+    for statement in ast.walk(ast.parse(source)):
+        if isinstance(statement, ast.Import):
+            found.update(alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            # Level 1 is the package itself: it has one level, so there is nothing above to import.
+            base = ".".join(filter(None, ["dagron" * statement.level, statement.module]))
+            found.update(
+                f"{base}.{alias.name}" if base == "dagron" else base for alias in statement.names
+            )
+    return found
+
+
+def inner(source: str) -> set[str]:
+    """The package's own modules among them; a name taken from `dagron` itself is its `__init__`."""
+    found = set()
+    for name in imported(source):
+        root, _, rest = name.partition(".")
+        if root == "dagron":
+            module = rest.split(".")[0]
+            found.add(module if module.startswith("_") else "__init__")
+    return found
+
+
+def upward(module: str, source: str) -> set[str]:
+    """The imports of a module that do not go downward."""
+    return inner(source) - set(ORDER[: ORDER.index(module)])
+
+
+def impure(source: str) -> set[str]:
+    return {name.partition(".")[0] for name in imported(source)} & IMPURE
+
+
+def source_of(module: str) -> str:
+    return (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+
+
+def test_every_module_has_its_place_in_the_order() -> None:
+    """Each module of the package stands in ORDER, and ORDER names no module that is gone."""
+    there = {path.stem for path in PACKAGE.glob("*.py")}
+    assert there == set(ORDER), (
+        f"give these a place in ORDER (tests/test_house.py): {sorted(there - set(ORDER))}; "
+        f"take these out of it: {sorted(set(ORDER) - there)}"
+    )
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_imports_go_downward(module: str) -> None:
+    """A module imports only modules that come before it, also on use and for the type checker."""
+    assert upward(module, source_of(module)) == set()
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_pure_core_names_no_impure_import(module: str) -> None:
+    """No module of the core imports an event loop, threads, a clock, dice, a log or the system."""
+    assert impure(source_of(module)) == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from ._executor import DynamicExecutor",
+        "from . import _executor",
+        "import dagron._executor",
+        "from dagron import _executor, DAG",
+        "from dagron import DAG",
+        "import dagron",
+        "from ._errors import GraphError, CycleError\nfrom ._graph import DAG",
+        "def later():\n    from ._graph import DAG",
+        "if TYPE_CHECKING:\n    from ._graph import DAG",
+    ],
+)
+def test_an_upward_import_is_seen(source: str) -> None:
+    """Every spelling of an import that does not go downward is found."""
+    assert upward("_graph", source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time",
+        "import os.path as p",
+        "from concurrent.futures import Future",
+        "import re, os",
+    ],
+)
+def test_an_impure_import_is_seen(source: str) -> None:
+    """Every spelling of an import that the core must not have is found."""
+    assert impure(source)
+
+
+def test_a_downward_import_is_allowed() -> None:
+    """The errors are imported by all, and the standard library's pure modules as well."""
+    source = "import heapq\nfrom ._errors import GraphError\nfrom dagron._errors import Fault"
+    assert inner(source) == {"_errors"}
+    assert upward("_graph", source) == set() == impure(source)
+
+
+# --- what it imports when it runs ----------------------------------------------------------------
+
+
+def python(*arguments: str) -> str:
+    """What a fresh interpreter prints."""
+    ran = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+# No site-packages, so there is no anyio to import, and an importer that refuses the rest to dagron
+# (and only to dagron: `fnmatch` may import `os`). A stub stands for the package, since the real
+# `__init__` imports the shell.
+LOAD_THE_CORE = """
+import builtins, importlib, sys, types
+
+folder, modules, impure = sys.argv[1], sys.argv[2].split(), set(sys.argv[3].split())
+honest = builtins.__import__
+
+def guarded(name, globals=None, locals=None, fromlist=(), level=0):
+    caller = (globals or {}).get("__name__", "")
+    if level == 0 and caller.startswith("dagron.") and name.partition(".")[0] in impure:
+        raise ImportError(f"{caller} imports {name}")
+    return honest(name, globals, locals, fromlist, level)
+
+builtins.__import__ = guarded
+package = sys.modules["dagron"] = types.ModuleType("dagron")
+package.__path__ = [folder]
+for module in modules:
+    importlib.import_module("dagron." + module)
+print(*sorted(name for name in sys.modules if name.startswith("dagron.")))
+"""
+
+
+def load_the_core(folder: Path, *modules: str) -> list[str]:
+    arguments = (str(folder), " ".join(modules), " ".join(sorted(IMPURE)))
+    return python("-I", "-S", "-c", LOAD_THE_CORE, *arguments).split()
+
+
+def test_the_pure_core_runs_without_anyio_and_the_system() -> None:
+    """The core loads without anyio, with its own imports of I/O, clocks and threads refused."""
+    assert load_the_core(PACKAGE, *PURE) == sorted(f"dagron.{module}" for module in PURE)
+
+
+def test_the_scheduler_alone_needs_only_the_pure_core() -> None:
+    """What importing the scheduler pulls in is part of the core."""
+    assert set(load_the_core(PACKAGE, "_scheduler")) <= {f"dagron.{module}" for module in PURE}
+
+
+def test_a_core_that_reads_a_clock_does_not_load(tmp_path: Path) -> None:
+    """The guard of the two tests above does refuse."""
+    (tmp_path / "_scheduler.py").write_text("import time\n")
+    with pytest.raises(AssertionError, match=r"dagron\._scheduler imports time"):
+        load_the_core(tmp_path, "_scheduler")
+
+
+def test_importing_dagron_stays_light() -> None:
+    """`import dagron` loads nothing heavy beyond what `import anyio` does; that waits for use."""
+    code = "import sys, anyio; had = {*sys.modules}; import dagron; print(*{*sys.modules} - had)"
+    added = python("-c", code).split()
+    assert "dagron" in added
+    assert HEAVY & {name.partition(".")[0] for name in added} == set()
+
+
+# --- the public names ----------------------------------------------------------------------------
+
+
+def test_the_public_names() -> None:
+    """`dagron.__all__` holds these names and no others, each once."""
+    assert sorted(dagron.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_is_documented_as_its_own(name: str) -> None:
+    """Tracebacks and documentation say `dagron.X`, and X has a docstring that somebody wrote."""
+    public = getattr(dagron, name)
+    assert public.__module__ == "dagron"
+    written = public.__doc__ or ""
+    # A dataclass without a docstring is given its signature for one.
+    assert written.strip()
+    assert not written.startswith(f"{name}(")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_method_is_documented(name: str) -> None:
+    """Every public method and property of a public class has a docstring."""
+    members = vars(getattr(dagron, name)).items()
+    bare = [
+        member
+        for member, value in members
+        if not member.startswith("_")
+        and (callable(value) or isinstance(value, (property, classmethod, staticmethod)))
+        and not (value.__doc__ or "").strip()
+    ]
+    assert bare == []
+
+
+# --- the project ---------------------------------------------------------------------------------
+
+
+def test_anyio_is_the_only_runtime_dependency() -> None:
+    """Installing dagron installs anyio and nothing else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [re.split(r"[^\w.-]", requirement)[0] for requirement in project["dependencies"]]
+    assert names == ["anyio"]
+    assert "dependencies" not in project.get("dynamic", [])
+
+
+# A path that exists on one machine only, and the name of a folder beside the checkout.
+FOREIGN = re.compile(r"(?<![\w.-])/(?:home|opt|root|Users|work)/|/tmp/\w/|\.\./shared\b")
+
+
+def repository() -> list[Path]:
+    """The files that are tracked or about to be; without git, all but hidden folders and caches."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        names = subprocess.run(listing, cwd=ROOT, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return [path for path in ROOT.rglob("*") if path.is_file() and not hidden(path)]
+    files = [ROOT / name for name in names.decode().split("\0") if name]
+    return [path for path in files if path.is_file()]
+
+
+def hidden(path: Path) -> bool:
+    parts = path.relative_to(ROOT).parts[:-1]
+    return any(part.startswith(".") or part in ("__pycache__", "venv") for part in parts)
+
+
+def test_the_text_of_the_repository_is_about_the_project_alone() -> None:
+    """No file names a path of somebody's machine."""
+    files = repository()
+    assert Path(__file__).resolve() in files
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
+        for path in files
+        for number, line in enumerate(path.read_bytes().decode(errors="replace").splitlines(), 1)
+        if FOREIGN.search(line)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("line", ["see /{}/main", "PYTHONPATH=/{}/x", '"/{}/y"', "`/{}/`"])
+@pytest.mark.parametrize("folder", ["work", "root", "home", "opt", "Users"])
+def test_a_path_of_a_machine_is_seen(line: str, folder: str) -> None:
+    """The pattern of the test above finds such a path in running text, code and settings."""
+    assert FOREIGN.search(line.format(folder))
+    assert not FOREIGN.search(f"https://example.org/{folder}/x and a/{folder}/x")
