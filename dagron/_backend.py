@@ -11,10 +11,17 @@ from anyio.lowlevel import current_token
 class Host:
     """The task that awaits a run, and the event loop that it runs on; make it in that task."""
 
-    __slots__ = ("_cancelling", "_cancelling_before", "call_soon", "cancelled_class")
+    __slots__ = (
+        "_cancelling",
+        "_cancelling_before",
+        "call_soon",
+        "cancelled_class",
+        "is_task_cancelling",
+    )
 
     cancelled_class: type[BaseException]
     call_soon: Callable[..., object]  # from any thread, also from a signal handler
+    is_task_cancelling: Callable[[], int]  # was Task.cancel() called on the current task?
 
     def __init__(self) -> None:
         self.cancelled_class = get_cancelled_exc_class()
@@ -26,8 +33,10 @@ class Host:
             assert task is not None, "a run is awaited in a task"
             self._cancelling: Callable[[], int] = task.cancelling
             self.call_soon = loop.call_soon_threadsafe
-        else:
-            self._cancelling = int  # trio knows only cancel scopes
+            current_task: Callable[[], Any] = asyncio.current_task
+            self.is_task_cancelling = lambda: current_task().cancelling()
+        else:  # trio knows only cancel scopes
+            self._cancelling = self.is_task_cancelling = int
             self.call_soon = loop.run_sync_soon
         self._cancelling_before = self._cancelling()
 

@@ -1,13 +1,14 @@
 """One run: the anyio shell around a `Scheduler`. All state of a run lives here and ends with it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
 from time import perf_counter, time
 from types import CoroutineType, TracebackType
 from typing import Any, NamedTuple
 
-from anyio import CapacityLimiter, Event, create_task_group
+from anyio import CapacityLimiter, Event, TaskHandle, create_task_group
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from dagron._backend import Host
 from dagron._calls import (
@@ -79,6 +80,7 @@ class Run:
         self._wake = Event()
         self._budget = 0  # tasks that may still be spawned before the pacer's next turn
         self._stopping = False
+        self._handles: dict[str, TaskHandle[None]] = {}  # of the nodes in flight
         self._askers: dict[str, Event] = {}  # nodes in flight that wait for a worker slot
         self._threads: set[ThreadCall] = set()
         self._interrupt: KeyboardInterrupt | None = None
@@ -100,6 +102,7 @@ class Run:
         every node has ended.
         """
         began = perf_counter()
+        await checkpoint_if_cancelled()
         try:
             async with create_task_group() as self._group:
                 await self._pace()
@@ -110,6 +113,8 @@ class Run:
                 raise
         finally:
             self._stopping = True
+            for handle in self._handles.values():  # cancelled natively before their first step
+                handle.coro.close()
         if self._interrupt is not None:
             raise self._interrupt from None
         if self._bug is None and self._scheduler.unfinished:
@@ -149,7 +154,9 @@ class Run:
         for name in names:
             # Under the run's own context: a spawn copies the current one, which here may be that of
             # the node that has just finished.
-            group.create_task(self._run_node(name), name=name, context=self._context)
+            self._handles[name] = group.create_task(
+                self._run_node(name), name=name, context=self._context
+            )
         if not self._budget or not scheduler.unfinished:
             self._wake.set()
         elif not scheduler.running:
@@ -189,8 +196,7 @@ class Run:
                 expander = self._expanders[name]
                 graph = (self._scheduler.dag(),) if expander.wants_graph else ()
                 if expander.on_loop:
-                    if name in self._on_threads:
-                        self._return_worker(name)
+                    self._return_worker(name)
                     expansion = await expander.function(name, value, *graph)
                 else:
                     expansion = await self._expand_on_thread(expander, name, value, *graph)
@@ -203,6 +209,19 @@ class Run:
                 raise
         else:
             self._report_success(name, value, seconds, started_at)
+        if self._host.is_task_cancelling():
+            await self._absorb_cancellation()
+
+    async def _absorb_cancellation(self) -> None:
+        """Let a node that called ``Task.cancel()`` on its own task end like any other.
+
+        A task that ends with such a request on it ends cancelled, and an anyio task group on
+        asyncio takes that as a reason to cancel all the others.
+        """
+        try:
+            await checkpoint()
+        except self._host.cancelled_class:
+            return
 
     async def _call_on_thread(self, name: str, task: Callable[..., Any]) -> ThreadCall:
         """Call a sync task in a thread; await, without the worker slot, an awaitable it returns."""
@@ -250,14 +269,16 @@ class Run:
         await self._hold_worker(name)
         call = ThreadCall(self._host, expander.function, name, *arguments)
         await self._in_thread(call)
-        self._return_worker(name)
         if call.error is not None:
             raise call.error
-        return await call.value if is_awaitable(call.value) else call.value
+        if not is_awaitable(call.value):
+            return call.value  # the slot goes back with the outcome: what lands now comes first
+        self._return_worker(name)
+        return await call.value
 
     async def _hold_worker(self, name: str) -> None:
         """Return when the node holds a worker slot: its body's, if it still does, or a new one."""
-        if self._scheduler.has_worker(name) or self._scheduler.ask_worker(name):
+        if name in self._scheduler.working or self._scheduler.ask_worker(name):
             return
         self._askers[name] = granted = Event()
         try:
@@ -267,6 +288,12 @@ class Run:
             self._scheduler.stop_asking(name)
 
     def _return_worker(self, name: str) -> None:
+        """Give back the node's worker slot, if it holds one, before the node's end."""
+        if name in self._scheduler.working:
+            self._pass_worker_on(name)
+            self._admit()
+
+    def _pass_worker_on(self, name: str) -> None:
         heir = self._scheduler.return_worker(name)
         if heir is not None:
             self._askers[heir].set()
@@ -320,14 +347,15 @@ class Run:
 
     def _report_success(self, name: str, value: Any, seconds: float, started_at: float) -> None:
         scheduler = self._scheduler
+        del self._handles[name]
         added_by, depth = scheduler.origin(name)
         self._results[name] = NodeResult(
             name, COMPLETED, value, None, seconds, started_at, 1, added_by, depth
         )
         try:
-            if name in self._on_threads:
-                self._return_worker(name)
             scheduler.succeed(name)
+            if name in scheduler.working:
+                self._pass_worker_on(name)
             self._admit()
         except Exception as bug:
             self._crash(bug)
@@ -348,6 +376,7 @@ class Run:
             self._stop()
         if not cancelled:
             error.with_traceback(_users_part(error.__traceback__))
+        del self._handles[name]
         added_by, depth = scheduler.origin(name)
         self._results[name] = NodeResult(
             name,
@@ -362,11 +391,13 @@ class Run:
             "the run was cancelled" if cancelled else None,
         )
         try:
-            self._return_worker(name)
             if cancelled:
+                self._stopping = True  # the host may hear of it later than this node
                 scheduler.cancel(name)
             else:
                 scheduler.fail(name)
+            if name in scheduler.working:
+                self._pass_worker_on(name)
             self._admit()
         except Exception as bug:
             self._crash(bug)
@@ -446,18 +477,28 @@ def _not_a_modification(name: str, returned: object) -> ExpansionError:
     )
 
 
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, or what is in the group, at any depth; a loop, since groups can be deep.
+
+    Not ``split()``, which calls a method that a subclass may have got wrong.
+    """
+    stack = [error]
+    while stack:
+        error = stack.pop()
+        if isinstance(error, BaseExceptionGroup):
+            stack.extend(reversed(error.exceptions))
+        else:
+            yield error
+
+
 def _is_cancellation(error: BaseException, cancelled_class: type[BaseException]) -> bool:
     """Tell whether the error is a cancellation, or a group of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(cancelled_class)[1] is None
-    return isinstance(error, cancelled_class)
+    return all(isinstance(leaf, cancelled_class) for leaf in _leaves(error))
 
 
 def _keyboard_interrupt(error: BaseException) -> KeyboardInterrupt | None:
     """Return the error if it is a KeyboardInterrupt, or the first one inside a group."""
-    if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(_keyboard_interrupt, error.exceptions)), None)
-    return error if isinstance(error, KeyboardInterrupt) else None
+    return next((leaf for leaf in _leaves(error) if isinstance(leaf, KeyboardInterrupt)), None)
 
 
 def _users_part(traceback: TracebackType | None) -> TracebackType | None:

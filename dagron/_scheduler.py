@@ -60,10 +60,10 @@ class Scheduler:
         "_status",
         "_waiting",
         "_workers",
-        "_working",
         "running",
         "unfinished",
         "version",
+        "working",
     )
 
     def __init__(
@@ -82,7 +82,7 @@ class Scheduler:
         self._max_depth = max_depth
         self._max_concurrency = inf if max_concurrency is None else max_concurrency
         self._workers = max_workers  # worker slots that are free
-        self._working: set[str] = set()  # the nodes that hold one
+        self.working: set[str] = set()  # the nodes that hold one; for reading
         self._asking: deque[str] = deque()  # nodes in flight that wait for one
         self._on_threads = set(on_threads)
         self._depth: dict[str, int] = {}  # of nodes that were added by an expander
@@ -158,7 +158,7 @@ class Scheduler:
                 if self._status.get(name) is not READY:
                     continue
                 self._workers -= 1
-                self._working.add(name)
+                self.working.add(name)
             elif on_loop:
                 _, name = on_loop.popleft()
                 if self._status.get(name) is not READY:
@@ -170,15 +170,11 @@ class Scheduler:
             taken.append(name)
         return taken
 
-    def has_worker(self, name: str) -> bool:
-        """Tell whether the node holds a worker slot."""
-        return name in self._working
-
     def ask_worker(self, name: str) -> bool:
         """Give a running node a worker slot and tell so; if none is free, it is next in line."""
         if self._workers:
             self._workers -= 1
-            self._working.add(name)
+            self.working.add(name)
             return True
         self._asking.append(name)
         return False
@@ -189,17 +185,15 @@ class Scheduler:
             self._asking.remove(name)
 
     def return_worker(self, name: str) -> str | None:
-        """Take the node's worker slot back, if it holds one.
+        """Take back the worker slot that the node holds.
 
         Returns the node in flight that was waiting for it and holds it now: it goes before nodes
         that are only ready.
         """
-        if name not in self._working:
-            return None
-        self._working.remove(name)
+        self.working.remove(name)
         if self._asking:
             heir = self._asking.popleft()
-            self._working.add(heir)
+            self.working.add(heir)
             return heir
         self._workers += 1
         return None

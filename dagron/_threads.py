@@ -6,7 +6,6 @@ from time import perf_counter
 from typing import Any
 
 from anyio import CancelScope, CapacityLimiter, Event, to_thread
-from anyio.lowlevel import checkpoint
 
 from dagron._backend import Host
 
@@ -15,21 +14,21 @@ class ThreadCall:
     """A call in a worker thread, whose outcome is boxed and whose end is known.
 
     A thread cannot be stopped. So a cancellation waits until the thread has ended, however it came
-    about, and is delivered then; only `abandon` gives the thread up.
+    about; only `abandon` gives the thread up.
 
     The box matters: no exception of the callable passes through a future, which would refuse a
     StopIteration, and no coroutine that it returns passes through trio, which would refuse that.
     """
 
     __slots__ = (
+        "_abandoned",
         "_arguments",
         "_claim",
+        "_end",
         "_ended",
         "_function",
         "_host",
         "_keywords",
-        "_on_end",
-        "_scope",
         "error",
         "seconds",
         "value",
@@ -44,8 +43,8 @@ class ThreadCall:
         self._keywords = keywords
         self._claim = Lock()  # taken once: by the thread that starts, or by who forbids it to
         self._ended = False
-        self._on_end: Callable[[], object] | None = None
-        self._scope = CancelScope(shield=True)
+        self._abandoned = False
+        self._end: Event | None = None  # somebody waits for the end
         self.value: Any = None
         self.error: BaseException | None = None
         self.seconds = 0.0  # in the callable itself
@@ -61,39 +60,39 @@ class ThreadCall:
             self.error = error
         self.seconds = perf_counter() - began
         self._ended = True
-        if self._on_end is not None:  # set before _ended was read false: see _outlast
-            self._on_end()
-
-    async def run(self, limiter: CapacityLimiter) -> None:
-        """Run the call in a thread; return, or let a cancellation pass, after the thread's end."""
-        with self._scope:
+        if self._end is not None:  # it was set before _ended was read as false: see _outlast
             try:
-                await to_thread.run_sync(self, abandon_on_cancel=True, limiter=limiter)
-            except self._host.cancelled_class:
-                # The scope is shielded: this is Task.cancel() on this very task, or an abandon().
-                if not self._claim.acquire(blocking=False):
-                    await self._outlast()
-                raise
-        if not self._ended:  # abandoned, which happens only to a run that is being cancelled
-            await checkpoint()
-
-    async def _outlast(self) -> None:
-        """Wait until the thread has ended or is abandoned, whatever else is thrown in."""
-        end = Event()
-
-        def report() -> None:
-            try:
-                self._host.call_soon(end.set)
-            except RuntimeError:  # the loop has closed: the thread was abandoned long ago
+                self._host.call_soon(self._end.set)
+            except RuntimeError:  # the loop is gone: the thread was abandoned long ago
                 return
 
-        self._on_end = report
-        while not (self._ended or self._scope.cancel_called):
-            try:
-                await end.wait()
-            except self._host.cancelled_class:
-                continue
+    async def run(self, limiter: CapacityLimiter) -> None:
+        """Run the call in a thread; return, or let a cancellation pass, after the thread's end.
+
+        When the run is cancelled meanwhile, this returns if the thread ends: its work is done and
+        counts, and the cancellation comes again at the next checkpoint.
+        """
+        try:
+            await to_thread.run_sync(self, abandon_on_cancel=True, limiter=limiter)
+        except self._host.cancelled_class:
+            if self._claim.acquire(blocking=False):  # the thread had not begun, and now it cannot
+                raise
+            await self._outlast()
+            if not (self._ended and self._host.is_cancelling()):
+                raise
+
+    async def _outlast(self) -> None:
+        """Wait until the thread has ended or is abandoned."""
+        self._end = end = Event()
+        with CancelScope(shield=True):
+            while not (self._ended or self._abandoned):
+                try:
+                    await end.wait()
+                except self._host.cancelled_class:  # Task.cancel() does not respect the shield
+                    continue
 
     def abandon(self) -> None:
         """Stop waiting: the thread ends by itself, and what it returns is dropped."""
-        self._scope.cancel()
+        self._abandoned = True
+        if self._end is not None:
+            self._end.set()
