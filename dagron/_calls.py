@@ -33,7 +33,7 @@ class Parameters(NamedTuple):
 
     @staticmethod
     def _value(name: str, results: Mapping[str, Any]) -> Any:
-        return dict(results) if name == INPUTS else results[name]
+        return results if name == INPUTS else results[name]
 
 
 class Task(NamedTuple):
@@ -82,7 +82,7 @@ def _is_disguised(task: Callable[..., Any]) -> bool:
 def _read_by_inspection(node: str, task: Callable[..., Any]) -> Task:
     if not callable(task):
         raise TaskSignatureError(
-            f"the task of node {node!r:.60} is {type(task).__name__}, which cannot be called\n"
+            f"the task of node {node!r:.60} is {task!r:.60}, which cannot be called\n"
             f"  help: give a function; to pass arguments, use lambda or functools.partial",
             node,
         )
@@ -168,7 +168,7 @@ def read_expander(node: str, function: Callable[..., Any]) -> Expander:
 def _read_expander_by_inspection(node: str, function: Callable[..., Any]) -> Expander:
     if not callable(function):
         raise TaskSignatureError(
-            f"the expander of node {node!r:.60} is {type(function).__name__}, "
+            f"the expander of node {node!r:.60} is {function!r:.60}, "
             f"which cannot be called\n  help: give a function of (name, result)",
             node,
         )

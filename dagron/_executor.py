@@ -51,11 +51,12 @@ class DynamicExecutor:
                 f"dag is a dagron.DAG, not {type(dag).__name__}\n"
                 f"  help: write dagron.DAG.builder().add_node(...).build()"
             )
-        _check_mapping("expanders", expanders or {}, "a function of (name, result)")
+        expanders = {} if expanders is None else expanders
+        _check_mapping("expanders", expanders, "a function of (name, result)")
         self._dag = dag
         self._expanders = {
             checked_name(name): read_expander(name, function)
-            for name, function in (expanders or {}).items()
+            for name, function in expanders.items()
         }
         self._limits = Limits(
             _counted("max_workers", _default_workers() if max_workers is None else max_workers),
@@ -130,9 +131,9 @@ class DynamicExecutor:
         _check_mapping("tasks", tasks, "a callable")
         for name in tasks:
             if name not in self._dag:
-                raise unknown_node(name, self._dag)
+                raise unknown_node(name, self._dag, "tasks")
         if self._expanders and not any(name in self._dag for name in self._expanders):
-            raise unknown_node(next(iter(self._expanders)), self._dag)
+            raise unknown_node(next(iter(self._expanders)), self._dag, "expanders")
         if len(tasks) < len(self._dag):
             self._check_missing([name for name in self._dag if name not in tasks])
 

@@ -8,7 +8,7 @@ from dagron._adjacency import Adjacency, Neighbours, find_cycle, topological_ord
 from dagron._errors import CycleError, DuplicateNodeError, ModificationError, UnknownNodeError
 from dagron._landing import examine
 from dagron._modification import DynamicModification
-from dagron._names import checked_name, close_names, did_you_mean, shown
+from dagron._names import checked_name, close_names, did_you_mean, shown, shown_path
 from dagron._status import COMPLETED, RUNNING, NodeStatus
 
 
@@ -151,9 +151,10 @@ class DAG:
     def apply(self, modification: DynamicModification, by: str | None = None) -> "DAG":
         """Return the graph that a run would have after the modification: test an expander with it.
 
-        It is validated as in a run. ``by`` names the node whose expander returned it: that node
-        counts as running and its ancestors as completed, so that they can be given no new
-        dependency and cannot be removed. Without ``by``, no node counts as started.
+        It is validated as in a run, but for what a graph does not know: the tasks' parameters, and
+        the executor's ``max_nodes`` and ``max_depth``. ``by`` names the node whose expander it is
+        from: that node counts as running and its ancestors as completed, so that they can be given
+        no new dependency and cannot be removed. Without ``by``, no node counts as started.
 
         Raises `ModificationError` with every fault that was found, `UnknownNodeError` for ``by``.
         """
@@ -272,9 +273,9 @@ class DAGBuilder:
         Raises `CycleError` for an edge from a node to itself; longer cycles are found by `build`.
         """
         known = self._graph.dependencies
-        if source not in known:
+        if type(source) is not str or source not in known:
             source = checked_name(source)
-        if target not in known:
+        if type(target) is not str or target not in known:
             target = checked_name(target)
         if source == target:
             raise _cycle_error([source, source])
@@ -307,20 +308,25 @@ def frozen(graph: Adjacency) -> DAG:
     return dag
 
 
-def unknown_node(name: object, known: Iterable[str]) -> UnknownNodeError:
-    """Return the error for a name that no node has."""
+def unknown_node(name: object, known: Iterable[str], where: str = "") -> UnknownNodeError:
+    """Return the error for a name that no node has; ``where`` says what names it."""
     known = list(known)
     help = did_you_mean(name, known) or f"the graph has {shown(known, 5) or 'no nodes'}"
-    return UnknownNodeError(
-        f"there is no node {name!r:.60}\n  help: {help}", str(name), close_names(name, known)
+    claim = (
+        f"{where} has {name!r:.60}, which names no node"
+        if where
+        else f"there is no node {name!r:.60}"
     )
+    return UnknownNodeError(f"{claim}\n  help: {help}", str(name), close_names(name, known))
 
 
 def _cycle_error(cycle: Sequence[str]) -> CycleError:
     if len(cycle) == 2:
-        text = f"node {cycle[0]!r:.60} depends on itself"
+        text = f"node {cycle[0]!r:.60} depends on itself\n  help: leave out this edge"
     else:
-        shortened = [*cycle[:6], "...", cycle[-1]] if len(cycle) > 8 else cycle
-        path = " -> ".join(name if name == "..." else f"{name!r:.60}" for name in shortened)
-        text = f"{len(cycle) - 1:,} nodes wait for each other in a cycle\n  {path}"
-    return CycleError(f"{text}\n  help: remove one of these edges", cycle)
+        path = shown_path(cycle)
+        text = (
+            f"{len(cycle) - 1:,} nodes wait for each other in a cycle\n  {path}\n"
+            f"  help: remove one of these edges"
+        )
+    return CycleError(text, cycle)

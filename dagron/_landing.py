@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from dagron._adjacency import Adjacency, find_cycle
 from dagron._errors import Fault
-from dagron._modification import DynamicModification, DynamicNodeSpec
-from dagron._names import did_you_mean, shown
+from dagron._modification import DynamicModification, DynamicNodeSpec, checked_copy
+from dagron._names import did_you_mean, shown, shown_path
 from dagron._status import PENDING, STARTED, WAITING, NodeStatus
 
 INPUTS = "inputs"  # the parameter that receives the results of all direct dependencies
@@ -47,11 +47,15 @@ def examine(
     removed before, ``needs`` the parameters that tasks of new nodes must find among their direct
     dependencies.
     """
-    examination = _Examination(modification, graph, status, removed)
     try:
-        examination.run(needs or {})
-    except (TypeError, AttributeError) as error:  # its lists were changed since it was made
-        examination.fault("invalid", "", f"the modification holds something unusable: {error}")
+        modification = checked_copy(modification)
+    except (TypeError, ValueError) as error:
+        message, _, help = str(error).partition("\n  help: ")
+        landing = Landing({}, [])
+        landing.faults.append(Fault("invalid", "", message, help))
+        return landing
+    examination = _Examination(modification, graph, status, removed)
+    examination.run(needs or {})
     return examination.landing
 
 
@@ -91,7 +95,7 @@ class _Examination:
             self.fault(
                 "cycle",
                 cycle[0],
-                f"its edges would close a cycle: {shown(cycle, 10)}",
+                f"its edges would close a cycle: {shown_path(cycle)}",
                 "leave out one of these edges; each node waits for the one before it",
             )
 
@@ -284,7 +288,8 @@ class _Examination:
         self.fault(
             "started",
             target,
-            f"{target!r:.60} cannot wait for {source!r:.60}: it is {self._status(target)}",
+            f"{target!r:.60} cannot wait for {source!r:.60}: "
+            f"{target!r:.60} is {self._status(target)} already",
             "name dependents that have not started",
         )
 
@@ -307,8 +312,8 @@ def unfilled(
                 name,
                 f"the task of node {name!r:.60} has a parameter {parameter!r:.60}, "
                 f"which names no direct dependency of it",
-                (f"{hint} " if hint else "")
-                + f"a parameter without a default is filled by the dependency of its name "
-                f"(there is {shown(dependencies, 5) or 'none'}); write "
-                f"{INPUTS!r} for a dict of all of them, or give it a default",
+                (f"{hint}\n  " if hint else "")
+                + f"a parameter without a default takes the result of the dependency of its name\n"
+                f"  (there is {shown(dependencies, 5) or 'none'}); write {INPUTS!r} for a dict of"
+                f" all of them, or give it a default",
             )

@@ -20,7 +20,7 @@ class DynamicNodeSpec(Value):
     place of a list, `InvalidNameError` for an impossible name.
     """
 
-    __slots__ = ("name", "task", "dependencies", "dependents", "expander")
+    __slots__ = _fields = ("name", "task", "dependencies", "dependents", "expander")
     _compared = ("name", "dependencies", "dependents", "expander")
 
     name: str
@@ -42,18 +42,20 @@ class DynamicNodeSpec(Value):
             name = checked_name(name)  # this finds out more slowly what is wrong, if anything is
         if not callable(task):
             raise TypeError(
-                f"the task of node {name!r:.60} is {type(task).__name__}, which cannot be called\n"
+                f"the task of node {name!r:.60} is {task!r:.60}, which cannot be called\n"
                 f"  help: give a function; to pass arguments, use lambda or functools.partial"
             )
         if expander is not None and not callable(expander):
             raise TypeError(
-                f"the expander of node {name!r:.60} is {type(expander).__name__}, "
+                f"the expander of node {name!r:.60} is {expander!r:.60}, "
                 f"which cannot be called\n  help: give a function of (name, result), or None"
             )
         _set_name(self, name)
         _set_task(self, task)
-        _set_dependencies(self, names_in(dependencies, "dependencies") if dependencies else [])
-        _set_dependents(self, names_in(dependents, "dependents") if dependents else [])
+        _set_dependencies(
+            self, names_in(dependencies, "dependencies") if dependencies != () else []
+        )
+        _set_dependents(self, names_in(dependents, "dependents") if dependents != () else [])
         _set_expander(self, expander)
 
 
@@ -75,8 +77,7 @@ class DynamicModification(Value):
     Raises `TypeError` for members of the wrong type.
     """
 
-    __slots__ = ("add_nodes", "remove_nodes", "add_edges", "remove_edges")
-    _compared = __slots__
+    __slots__ = _fields = _compared = ("add_nodes", "remove_nodes", "add_edges", "remove_edges")
 
     add_nodes: list[DynamicNodeSpec]
     remove_nodes: list[str]
@@ -91,10 +92,14 @@ class DynamicModification(Value):
         add_edges: Iterable[tuple[str, str]] = (),
         remove_edges: Iterable[tuple[str, str]] = (),
     ) -> None:
-        _set_add_nodes(self, _specs_in(add_nodes) if add_nodes else [])
-        _set_remove_nodes(self, names_in(remove_nodes, "remove_nodes") if remove_nodes else [])
-        _set_add_edges(self, _pairs_in(add_edges, "add_edges") if add_edges else [])
-        _set_remove_edges(self, _pairs_in(remove_edges, "remove_edges") if remove_edges else [])
+        _set_add_nodes(self, _specs_in(add_nodes))
+        _set_remove_nodes(
+            self, names_in(remove_nodes, "remove_nodes") if remove_nodes != () else []
+        )
+        _set_add_edges(self, _pairs_in(add_edges, "add_edges") if add_edges != () else [])
+        _set_remove_edges(
+            self, _pairs_in(remove_edges, "remove_edges") if remove_edges != () else []
+        )
 
     def __bool__(self) -> bool:
         """Tell whether it changes anything."""
@@ -110,7 +115,7 @@ _set_remove_edges = setter(DynamicModification, "remove_edges")
 def _specs_in(value: Iterable[DynamicNodeSpec]) -> list[DynamicNodeSpec]:
     if type(value) is not list and not isinstance(value, Iterable):
         raise TypeError(
-            f"add_nodes is a list of DynamicNodeSpec, not {type(value).__name__}\n"
+            f"add_nodes is a list of specs, not a single {type(value).__name__}\n"
             f"  help: write add_nodes=[...]"
         )
     specs = list(value)
@@ -141,5 +146,23 @@ def _pairs_in(value: Iterable[tuple[str, str]], field: str) -> list[tuple[str, s
                 f"{field} holds {pair!r:.60}, which is no pair of node names\n"
                 f"  help: write {field}=[('a', 'b')]: 'b' waits for 'a'"
             )
-        pairs.append((ends[0], ends[1]))
+        pairs.append((str.__str__(ends[0]), str.__str__(ends[1])))
     return pairs
+
+
+def checked_copy(modification: DynamicModification) -> DynamicModification:
+    """Return a copy, made as the user made the original, since its lists may have changed since.
+
+    Raises what the constructors raise.
+    """
+    return DynamicModification(
+        [
+            DynamicNodeSpec(
+                spec.name, spec.task, spec.dependencies, spec.dependents, expander=spec.expander
+            )
+            for spec in _specs_in(modification.add_nodes)
+        ],
+        modification.remove_nodes,
+        add_edges=modification.add_edges,
+        remove_edges=modification.remove_edges,
+    )

@@ -1,7 +1,7 @@
 """What a node may be called, and which known name a wrong one was meant to be."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from dagron._errors import InvalidNameError
@@ -21,12 +21,14 @@ def checked_name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(
             f"a node name is a str, not {type(name).__name__}: {name!r:.60}\n"
-            f"  help: write a string, for example {str(type(name).__name__) + '_1'!r}"
+            f"  help: write the name as text"
         )
     name = str.__str__(name)  # a StrEnum member becomes the text that it stands for
-    if not 0 < len(name) <= MAX_NAME_LENGTH:
+    if not name:
+        raise InvalidNameError("a node name is empty\n  help: give it at least one character", name)
+    if len(name) > MAX_NAME_LENGTH:
         raise InvalidNameError(
-            f"a node name has 1 to {MAX_NAME_LENGTH} characters, not {len(name):,}\n"
+            f"a node name has at most {MAX_NAME_LENGTH} characters, not {len(name):,}\n"
             f"  help: shorten it, and keep the long text in the result or in a closure",
             name,
         )
@@ -41,10 +43,17 @@ def checked_name(name: object) -> str:
 
 def names_in(value: Iterable[str], field: str) -> list[str]:
     """Copy an iterable of names into a list; refuse a bare string, and members that are none."""
+    if type(value) is list:
+        for name in value:
+            if type(name) is not str:
+                break
+        else:
+            return value.copy()
     if isinstance(value, (str, bytes)):
+        text = value if isinstance(value, str) else value.decode(errors="replace")
         raise TypeError(
-            f"{field} is a list of node names, not the bare string {value!r:.60}\n"
-            f"  help: write {field}=[{value!r:.60}]"
+            f"{field} is a list of node names, not the bare {type(value).__name__} {value!r:.60}\n"
+            f"  help: write {field}=[{text!r:.60}]"
         )
     try:
         names = list(value)
@@ -59,7 +68,7 @@ def names_in(value: Iterable[str], field: str) -> list[str]:
                 f"{field} holds {name!r:.60}, which is {type(name).__name__}, not a node name\n"
                 f"  help: write the name of a node, a str"
             )
-    return names
+    return [str.__str__(name) for name in names]
 
 
 def close_names(name: object, known: Iterable[str]) -> list[str]:
@@ -80,3 +89,11 @@ def shown(names: Iterable[str], most: int = 20) -> str:
     names = list(names)
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
+
+
+def shown_path(names: Sequence[str]) -> str:
+    """Return a path as text for a message: its first six names and its last, with arrows."""
+    quoted = [f"{name!r:.60}" for name in (names if len(names) <= 8 else (*names[:6], names[-1]))]
+    if len(names) > 8:
+        quoted.insert(6, "...")
+    return " -> ".join(quoted)

@@ -28,10 +28,10 @@ from dagron._errors import (
 )
 from dagron._graph import DAG
 from dagron._landing import unfilled
-from dagron._modification import DynamicModification
-from dagron._results import ExecutionResult, NodeResult, skip_reason
+from dagron._modification import DynamicModification, DynamicNodeSpec
+from dagron._results import ExecutionResult, NodeResult, new_result, skip_reason
 from dagron._scheduler import Scheduler
-from dagron._status import CANCELLED, COMPLETED, FAILED
+from dagron._status import CANCELLED, COMPLETED, FAILED, NodeStatus
 from dagron._threads import ThreadCall
 
 # Tasks that are spawned per pass of the event loop at most. A large ready set becomes tasks batch
@@ -190,7 +190,8 @@ class Run:
                 else:
                     value = await task()
                 if type(value) is CoroutineType:
-                    refuse_coroutine(name, value)
+                    forgotten, value = value, None
+                    refuse_coroutine(name, forgotten)
                 seconds = perf_counter() - began
             if name in self._expanders:
                 expander = self._expanders[name]
@@ -208,7 +209,7 @@ class Run:
             if not self._report_failure(name, error, value, seconds, started_at):
                 raise
         else:
-            self._report_success(name, value, seconds, started_at)
+            self._report(name, COMPLETED, value, None, seconds, started_at)
         if self._host.is_task_cancelling():
             await self._absorb_cancellation()
 
@@ -307,6 +308,8 @@ class Run:
         expanders: dict[str, Expander] = {}
         faults: list[Fault] = []
         for spec in modification.add_nodes:
+            if not isinstance(spec, DynamicNodeSpec):
+                continue  # the list was spoilt after it was made: landing it tells so
             try:
                 read = read_task(spec.name, spec.task)
                 if spec.expander is not None:
@@ -345,15 +348,30 @@ class Run:
 
     # -- outcomes: reported synchronously, without another await
 
-    def _report_success(self, name: str, value: Any, seconds: float, started_at: float) -> None:
+    def _report(
+        self,
+        name: str,
+        status: NodeStatus,
+        value: Any,
+        error: BaseException | None,
+        seconds: float,
+        started_at: float,
+        reason: str | None = None,
+    ) -> None:
+        """Record what became of a node, and start what that releases."""
         scheduler = self._scheduler
-        del self._handles[name]
-        added_by, depth = scheduler.origin(name)
-        self._results[name] = NodeResult(
-            name, COMPLETED, value, None, seconds, started_at, 1, added_by, depth
-        )
         try:
-            scheduler.succeed(name)
+            del self._handles[name]
+            added_by, depth = scheduler.origin(name) if scheduler.version else (None, 0)
+            self._results[name] = new_result(
+                name, status, value, error, seconds, started_at, 1, added_by, depth, reason
+            )
+            if status is COMPLETED:
+                scheduler.succeed(name)
+            elif status is FAILED:
+                scheduler.fail(name)
+            else:
+                scheduler.cancel(name)
             if name in scheduler.working:
                 self._pass_worker_on(name)
             self._admit()
@@ -368,40 +386,18 @@ class Run:
         A cancellation is the run's or its caller's and goes on, or it is some library's own affair
         and a failure like any other. KeyboardInterrupt cancels the run.
         """
-        scheduler = self._scheduler
-        cancelled = _is_cancellation(error, self._host.cancelled_class)
-        cancelled = cancelled and self._host.is_cancelling()
-        if not cancelled and (interrupt := _keyboard_interrupt(error)) is not None:
+        if _is_cancellation(error, self._host.cancelled_class) and self._host.is_cancelling():
+            self._stopping = True  # the host may hear of it later than this node
+            reason = "the run was cancelled"
+            self._report(name, CANCELLED, value, None, seconds, started_at, reason)
+            return False
+        interrupt = _keyboard_interrupt(error)
+        if interrupt is not None:
             self._interrupt = self._interrupt or interrupt
             self._stop()
-        if not cancelled:
-            error.with_traceback(_users_part(error.__traceback__))
-        del self._handles[name]
-        added_by, depth = scheduler.origin(name)
-        self._results[name] = NodeResult(
-            name,
-            CANCELLED if cancelled else FAILED,
-            value,
-            None if cancelled else error,
-            seconds,
-            started_at,
-            1,
-            added_by,
-            depth,
-            "the run was cancelled" if cancelled else None,
-        )
-        try:
-            if cancelled:
-                self._stopping = True  # the host may hear of it later than this node
-                scheduler.cancel(name)
-            else:
-                scheduler.fail(name)
-            if name in scheduler.working:
-                self._pass_worker_on(name)
-            self._admit()
-        except Exception as bug:
-            self._crash(bug)
-        return not cancelled
+        error.with_traceback(_users_part(error.__traceback__))
+        self._report(name, FAILED, value, error, seconds, started_at)
+        return True
 
     def _crash(self, bug: Exception) -> None:
         """End the run: what failed here is dagron itself."""
@@ -427,7 +423,7 @@ class Run:
     def _skipped(self, name: str) -> NodeResult:
         scheduler = self._scheduler
         added_by, depth = scheduler.origin(name)
-        return NodeResult(
+        return new_result(
             name,
             scheduler.status(name),
             added_by=added_by,
@@ -468,7 +464,8 @@ def _not_a_modification(name: str, returned: object) -> ExpansionError:
     if isinstance(returned, CoroutineType):
         returned.close()
     try:
-        shown = f"{returned!r:.60}"
+        text = repr(returned)
+        shown = text if len(text) <= 60 else f"{text[:60]}..."
     except Exception as broken:
         shown = f"<its repr() raised {type(broken).__name__}>"
     return ExpansionError(

@@ -290,7 +290,7 @@ class Scheduler:
                 for target in spec.dependents:
                     if status.get(target) not in WAITING:
                         return False
-        except (TypeError, AttributeError):  # its lists were changed; `examine` finds the words
+        except (TypeError, AttributeError):  # its lists were spoilt; `examine` finds the words
             return False
         return len(names) == len(specs)
 
@@ -308,7 +308,7 @@ class Scheduler:
                 if graph.add_edge(source, name) and (now := status[source]) is not COMPLETED:
                     count += 1
                     if now is FAILED:
-                        doomed = source
+                        doomed = doomed or source
             waiting[name] = count
             for target in spec.dependents:
                 if graph.add_edge(name, target):
@@ -329,7 +329,7 @@ class Scheduler:
             yield Fault(
                 "limit",
                 first,
-                f"{len(added):,} more nodes make {nodes:,} in the graph: "
+                f"adding {len(added):,} makes {nodes:,} nodes in the graph: "
                 f"max_nodes is {self._max_nodes:,}",
                 "if the graph may become so large, pass a larger max_nodes to DynamicExecutor",
             )

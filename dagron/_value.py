@@ -12,6 +12,7 @@ class Value:
     """
 
     __slots__: tuple[str, ...] = ()
+    _fields: tuple[str, ...] = ()
     _compared: tuple[str, ...] = ()  # the fields that take part in ==
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -28,14 +29,14 @@ class Value:
     __hash__ = None  # type: ignore[assignment]  # the fields hold lists and results
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{field}={getattr(self, field)!r}" for field in self.__slots__)
+        fields = ", ".join(f"{field}={getattr(self, field)!r}" for field in self._fields)
         return f"{type(self).__name__}({fields})"
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, field) for field in self.__slots__)
+        return tuple(getattr(self, field) for field in self._fields)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        for field, value in zip(self.__slots__, state, strict=True):
+        for field, value in zip(self._fields, state, strict=True):
             object.__setattr__(self, field, value)
 
 
