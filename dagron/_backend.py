@@ -16,12 +16,12 @@ class Host:
         "_cancelling_before",
         "call_soon",
         "cancelled_class",
-        "is_task_cancelling",
+        "current_task",
     )
 
     cancelled_class: type[BaseException]
     call_soon: Callable[..., object]  # from any thread, also from a signal handler
-    is_task_cancelling: Callable[[], int]  # was Task.cancel() called on the current task?
+    current_task: Callable[[], Any] | None  # where tasks have a cancel() that respects no scope
 
     def __init__(self) -> None:
         self.cancelled_class = get_cancelled_exc_class()
@@ -33,10 +33,10 @@ class Host:
             assert task is not None, "a run is awaited in a task"
             self._cancelling: Callable[[], int] = task.cancelling
             self.call_soon = loop.call_soon_threadsafe
-            current_task: Callable[[], Any] = asyncio.current_task
-            self.is_task_cancelling = lambda: current_task().cancelling()
+            self.current_task = asyncio.current_task
         else:  # trio knows only cancel scopes
-            self._cancelling = self.is_task_cancelling = int
+            self._cancelling = int
+            self.current_task = None
             self.call_soon = loop.run_sync_soon
         self._cancelling_before = self._cancelling()
 

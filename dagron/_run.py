@@ -210,7 +210,7 @@ class Run:
                 raise
         else:
             self._report(name, COMPLETED, value, None, seconds, started_at)
-        if self._host.is_task_cancelling():
+        if (current_task := self._host.current_task) and current_task().cancelling():
             await self._absorb_cancellation()
 
     async def _absorb_cancellation(self) -> None:
