@@ -25,7 +25,7 @@ class Parameters(NamedTuple):
         return self.positional + self.keyword
 
     def fill(self, results: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Return the arguments; `KeyError` names the parameter that no dependency fills."""
+        """Return the arguments, each from the result of the dependency of its name."""
         return (
             [self._value(name, results) for name in self.positional],
             {name: self._value(name, results) for name in self.keyword},
@@ -131,7 +131,7 @@ def _generator_error(node: str) -> TaskSignatureError:
 
 def refuse_coroutine(node: str, value: Coroutine[Any, Any, Any]) -> NoReturn:
     """Refuse a task's value that is a coroutine: nobody awaited it, so its work was not done."""
-    name = getattr(value, "__qualname__", "")
+    name = getattr(value, "__name__", "")
     value.close()
     raise NotAwaitedError(
         f"the task of node {node!r:.60} returned the coroutine {name!r:.60}, not its value\n"
@@ -181,8 +181,7 @@ def _read_expander_by_inspection(node: str, function: Callable[..., Any]) -> Exp
     except TypeError as error:
         raise TaskSignatureError(
             f"the expander of node {node!r:.60} cannot be called with (name, result): {error}\n"
-            f"  help: write def expander(name, result): ...; a third parameter without a default, "
-            f"if it has one, receives the graph",
+            f"  help: write def expander(name, result): ..., or (name, result, graph)",
             node,
         ) from None
     return Expander(function, bool(_flags(function) & _COROUTINE), wants_graph)

@@ -9,8 +9,9 @@ from anyio.lowlevel import current_token
 
 from dagron._calls import read_expander
 from dagron._errors import EventLoopRunningError, MissingTaskError
-from dagron._graph import DAG, unknown_node
+from dagron._graph import DAG, DAGBuilder, unknown_node
 from dagron._interrupt import Interrupts, interrupts
+from dagron._modification import ExpanderFunction
 from dagron._names import checked_name, did_you_mean, shown
 from dagron._results import ExecutionResult
 from dagron._run import Limits, Run
@@ -39,7 +40,7 @@ class DynamicExecutor:
     def __init__(
         self,
         dag: DAG,
-        expanders: Mapping[str, Callable[..., Any]] | None = None,
+        expanders: Mapping[str, ExpanderFunction] | None = None,
         *,
         max_workers: int | None = None,
         max_concurrency: int | None = None,
@@ -47,10 +48,10 @@ class DynamicExecutor:
         max_depth: int = 1_000,
     ) -> None:
         if not isinstance(dag, DAG):
-            raise TypeError(
-                f"dag is a dagron.DAG, not {type(dag).__name__}\n"
-                f"  help: write dagron.DAG.builder().add_node(...).build()"
-            )
+            help = "write dagron.DAG.builder().add_node(...).build()"
+            if isinstance(dag, DAGBuilder):
+                help = "this is the builder: call its .build()"
+            raise TypeError(f"dag is a dagron.DAG, not {type(dag).__name__}\n  help: {help}")
         expanders = {} if expanders is None else expanders
         _check_mapping("expanders", expanders, "a function of (name, result)")
         self._dag = dag
@@ -97,13 +98,21 @@ class DynamicExecutor:
         SIGINT itself, the first Ctrl-C cancels the run and waits for its threads, and the second
         stops waiting for them; then KeyboardInterrupt is raised.
 
-        Raises `EventLoopRunningError`, a `RuntimeError`, where an event loop is running already.
+        Raises `EventLoopRunningError`, a `RuntimeError`, where an event loop is running already,
+        `ValueError` for another backend, and `LookupError` if trio is not installed.
         """
+        if backend not in ("asyncio", "trio"):
+            raise ValueError(
+                f"backend is 'asyncio' or 'trio', not {backend!r:.60}\n"
+                f"  help: on uvloop, write uvloop.run(executor.execute(tasks))"
+            )
         _refuse_inside_event_loop()
         with interrupts() as handler:
             outcome = anyio.run(self._execute_interruptible, tasks, handler, backend=backend)
         if isinstance(outcome, KeyboardInterrupt):
             raise outcome
+        if handler.count:  # it came with the last node's end, or after it
+            raise KeyboardInterrupt
         return outcome
 
     async def _execute_interruptible(
@@ -111,7 +120,10 @@ class DynamicExecutor:
     ) -> ExecutionResult | KeyboardInterrupt:
         """Return a KeyboardInterrupt instead of raising it through the event loop."""
         self._check_tasks(tasks)
-        handler.run = run = Run(self._dag, tasks, self._expanders, self._limits)
+        run = Run(self._dag, tasks, self._expanders, self._limits)
+        handler.run = run
+        if handler.count:  # it came before there was a run
+            run.interrupt_soon()
         try:
             return await self._finish(run)
         except KeyboardInterrupt as interrupt:

@@ -148,7 +148,7 @@ class DAG:
 
     # -- other graphs
 
-    def apply(self, modification: DynamicModification, by: str | None = None) -> "DAG":
+    def apply(self, modification: DynamicModification | None, by: str | None = None) -> "DAG":
         """Return the graph that a run would have after the modification: test an expander with it.
 
         It is validated as in a run, but for what a graph does not know: the tasks' parameters, and
@@ -156,8 +156,18 @@ class DAG:
         from: that node counts as running and its ancestors as completed, so that they can be given
         no new dependency and cannot be removed. Without ``by``, no node counts as started.
 
-        Raises `ModificationError` with every fault that was found, `UnknownNodeError` for ``by``.
+        None, which an expander may return too, gives an equal graph.
+
+        Raises `ModificationError` with every fault that was found, `UnknownNodeError` for ``by``,
+        and `TypeError` for what is no modification.
         """
+        if modification is None:
+            return self
+        if not isinstance(modification, DynamicModification):
+            raise TypeError(
+                f"a modification is a dagron.DynamicModification, not {type(modification).__name__}"
+                f"\n  help: write dagron.DynamicModification(add_nodes=[...])"
+            )
         status: dict[str, NodeStatus] = {}
         if by is not None:
             status = dict.fromkeys(self.ancestors(by), COMPLETED)

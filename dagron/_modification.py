@@ -1,7 +1,7 @@
 """What an expander returns: nodes and edges to add and to remove."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
 
 from dagron._names import MAX_NAME_LENGTH, checked_name, names_in
 from dagron._value import Value, setter
@@ -27,7 +27,7 @@ class DynamicNodeSpec(Value):
     task: Callable[..., Any]
     dependencies: list[str]
     dependents: list[str]
-    expander: Callable[..., Any] | None
+    expander: "ExpanderFunction | None"
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class DynamicNodeSpec(Value):
         dependencies: Iterable[str] = (),
         dependents: Iterable[str] = (),
         *,
-        expander: Callable[..., Any] | None = None,
+        expander: "ExpanderFunction | None" = None,
     ) -> None:
         if not (type(name) is str and 0 < len(name) <= MAX_NAME_LENGTH and name.isprintable()):
             name = checked_name(name)  # this finds out more slowly what is wrong, if anything is
@@ -105,6 +105,10 @@ class DynamicModification(Value):
         """Tell whether it changes anything."""
         return bool(self.add_nodes or self.remove_nodes or self.add_edges or self.remove_edges)
 
+
+# What expanders are, for type checkers: see `DynamicExecutor`.
+Expansion: TypeAlias = DynamicModification | None
+ExpanderFunction: TypeAlias = Callable[..., Expansion | Awaitable[Expansion]]
 
 _set_add_nodes = setter(DynamicModification, "add_nodes")
 _set_remove_nodes = setter(DynamicModification, "remove_nodes")

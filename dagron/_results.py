@@ -1,8 +1,9 @@
 """What a run came to: a result per node, and one for the whole."""
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
+from functools import wraps
+from typing import TYPE_CHECKING, Any, cast
 
 from dagron._errors import RunFailedError
 from dagron._graph import DAG, unknown_node
@@ -10,7 +11,8 @@ from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED, NodeStatus
 from dagron._value import Value
 
 SHOWN_FAILURES = 10
-SHOWN_TEXT = 300  # characters of one failure's text
+SHOWN_TEXT = 600  # characters of one failure's text
+EXPANDER_FAILED = "its expander failed"
 
 
 class _OpenResult:
@@ -79,14 +81,18 @@ class NodeResult(Value, _OpenResult):
     ``started_at`` the wall-clock time of its start in seconds since the epoch, or None.
     ``attempts`` counts how often the body was started. ``added_by`` names the node whose expander
     added this one, and ``depth`` says how many expansions deep that was; None and 0 for an initial
-    node. ``reason`` says why a node was skipped or cancelled, and names the node to blame.
+    node. ``reason`` says why a node was skipped or cancelled, and names the node to blame; that of
+    a node that FAILED after its body had completed says that its expander failed.
     """
 
     __slots__ = ()
     _fields = _compared = _OpenResult.__slots__
 
-    def __init__(self, *arguments: Any, **fields: Any) -> None:
-        self.__setstate__(new_result(*arguments, **fields).__getstate__())
+    if not TYPE_CHECKING:  # the signature is the same, and shown as such
+
+        @wraps(_OpenResult.__init__)
+        def __init__(self, *arguments, **fields):
+            self.__setstate__(new_result(*arguments, **fields).__getstate__())
 
 
 new_result = cast("type[NodeResult]", _OpenResult)
@@ -147,6 +153,9 @@ class ExecutionResult:
     def __contains__(self, name: object) -> bool:
         return name in self.node_results
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.node_results)
+
     def raise_for_failures(self) -> None:
         """Return None when `ok`, else raise one `RunFailedError` for all that failed.
 
@@ -171,8 +180,9 @@ class ExecutionResult:
         lines = [f"{self._counts()}"]
         for result in failed[:SHOWN_FAILURES]:
             added = f", added by {result.added_by!r:.60}" if result.added_by else ""
+            where = "expander of node" if result.reason == EXPANDER_FAILED else "node"
             text = error_text(result.error).replace("\n", "\n    ")
-            lines.append(f"  node {result.name!r:.60}{added}: {text}")
+            lines.append(f"  {where} {result.name!r:.60}{added}: {text}")
         if len(failed) > SHOWN_FAILURES:
             lines.append(f"  and {len(failed) - SHOWN_FAILURES:,} more")
         lines.append("  help: .failures maps each failed node to its exception")
@@ -209,7 +219,8 @@ def error_text(error: BaseException | None) -> str:
 def _note(result: NodeResult, skipped: int) -> str:
     added = f", added by {result.added_by!r}" if result.added_by else ""
     cost = f", skipped {skipped:,} node{'s'[: skipped != 1]}" if skipped else ""
-    return f"in node {result.name!r}{added}, attempt {max(result.attempts, 1)}{cost}"
+    where = "the expander of node" if result.reason == EXPANDER_FAILED else "node"
+    return f"in {where} {result.name!r}{added}, attempt {max(result.attempts, 1)}{cost}"
 
 
 def _add_note_once(error: BaseException, note: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
 from time import perf_counter, time
 from types import CoroutineType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, Event, TaskHandle, create_task_group
 from anyio.abc import TaskGroup
@@ -24,12 +24,19 @@ from dagron._errors import (
     Fault,
     InternalError,
     MissingTaskError,
+    ModificationError,
     TaskSignatureError,
 )
 from dagron._graph import DAG
-from dagron._landing import unfilled
+from dagron._landing import INPUTS, unfilled
 from dagron._modification import DynamicModification, DynamicNodeSpec
-from dagron._results import ExecutionResult, NodeResult, new_result, skip_reason
+from dagron._results import (
+    EXPANDER_FAILED,
+    ExecutionResult,
+    NodeResult,
+    new_result,
+    skip_reason,
+)
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, FAILED, NodeStatus
 from dagron._threads import ThreadCall
@@ -38,6 +45,10 @@ from dagron._threads import ThreadCall
 # by batch: the first nodes end before the last are created, and the program's other tasks get
 # their turn.
 BATCH = 256
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Limits(NamedTuple):
@@ -70,7 +81,10 @@ class Run:
             if read.parameters is not None:
                 self._check_parameters(name, read.parameters, dag)
                 self._parameters[name] = read.parameters
-        self._scheduler = Scheduler(dag, on_threads=on_threads, **limits._asdict())
+        try:
+            self._scheduler = Scheduler(dag, on_threads=on_threads, **limits._asdict())
+        except Exception as bug:
+            raise _internal_error(bug) from bug
         self._on_threads = set(on_threads)
         self._results: dict[str, NodeResult] = {}
         self._host = Host()
@@ -106,9 +120,10 @@ class Run:
         try:
             async with create_task_group() as self._group:
                 await self._pace()
-        except BaseExceptionGroup as group:
-            # Nodes raise nothing into the group: this is what a backend threw into the host.
-            self._interrupt = _keyboard_interrupt(group)
+        except BaseException as error:
+            # Nodes raise nothing into the group: this is the caller's cancellation, or what a
+            # backend threw into the host. A KeyboardInterrupt is not lost in either.
+            self._interrupt = self._interrupt or _keyboard_interrupt(error)
             if self._interrupt is None:
                 raise
         finally:
@@ -117,14 +132,12 @@ class Run:
                 handle.coro.close()
         if self._interrupt is not None:
             raise self._interrupt from None
-        if self._bug is None and self._scheduler.unfinished:
-            self._bug = RuntimeError(f"{self._scheduler.unfinished:,} nodes were left unfinished")
-        if self._bug is not None:
-            raise InternalError(
-                f"dagron's own bookkeeping failed: {self._bug}\n"
-                f"  help: this is a bug in dagron; please report it with this traceback"
-            ) from self._bug
-        return self._result(began)
+        if self._bug is None:
+            try:
+                return self._result(began)
+            except Exception as bug:
+                self._bug = bug
+        raise _internal_error(self._bug) from self._bug
 
     async def _pace(self) -> None:
         """Spawn ready nodes, one batch per pass of the event loop, until all nodes are done."""
@@ -136,6 +149,8 @@ class Run:
                 if not self._scheduler.unfinished:
                     return
                 await self._wake.wait()
+        except Exception as bug:
+            self._crash(bug)
         except BaseException:
             self._stopping = True
             raise
@@ -172,7 +187,7 @@ class Run:
     async def _run_node(self, name: str) -> None:
         """Run one node from its body to its outcome. What user code raises is caught here only."""
         value = None
-        seconds: float | None = None
+        seconds: float | None = None  # known when the body has ended
         started_at, began = time(), perf_counter()
         try:
             task = self._tasks.get(name)
@@ -180,9 +195,9 @@ class Run:
                 raise _missing_task(name)
             if name in self._on_threads:
                 call = await self._call_on_thread(name, task)
-                value, seconds = call.value, call.seconds
                 if call.error is not None:
                     raise call.error
+                value, seconds = call.value, call.seconds
             else:
                 if name in self._parameters:
                     arguments, keywords = self._arguments(name)
@@ -195,7 +210,7 @@ class Run:
                 seconds = perf_counter() - began
             if name in self._expanders:
                 expander = self._expanders[name]
-                graph = (self._scheduler.dag(),) if expander.wants_graph else ()
+                graph = (self._core(self._scheduler.dag),) if expander.wants_graph else ()
                 if expander.on_loop:
                     self._return_worker(name)
                     expansion = await expander.function(name, value, *graph)
@@ -204,9 +219,10 @@ class Run:
                 if expansion is not None:
                     self._land(name, expansion)
         except BaseException as error:
+            reason = None if seconds is None else EXPANDER_FAILED
             if seconds is None:
                 seconds = perf_counter() - began
-            if not self._report_failure(name, error, value, seconds, started_at):
+            if not self._report_failure(name, error, value, seconds, started_at, reason):
                 raise
         else:
             self._report(name, COMPLETED, value, None, seconds, started_at)
@@ -243,18 +259,18 @@ class Run:
         if parameters is None:
             return [], {}
         results = self._results
-        inputs = {source: results[source].result for source in self._scheduler.dependencies(name)}
-        try:
-            return parameters.fill(inputs)
-        except KeyError as error:
-            parameter = error.args[0]
-            raise TaskSignatureError(
-                f"the task of node {name!r:.60} has a parameter {parameter!r:.60}, "
-                f"and the edge from that node was removed while the graph ran\n"
-                f"  help: write 'inputs' for a dict of the dependencies that are left",
-                name,
-                parameter,
-            ) from None
+        sources = self._core(self._scheduler.dependencies, name)
+        inputs = {source: results[source].result for source in sources}
+        for parameter in parameters.names():
+            if parameter not in inputs and parameter != INPUTS:
+                raise TaskSignatureError(
+                    f"the task of node {name!r:.60} has a parameter {parameter!r:.60}, "
+                    f"and the edge from that node was removed while the graph ran\n"
+                    f"  help: write 'inputs' for a dict of the dependencies that are left",
+                    name,
+                    parameter,
+                )
+        return parameters.fill(inputs)
 
     async def _in_thread(self, call: ThreadCall) -> None:
         self._threads.add(call)
@@ -279,20 +295,20 @@ class Run:
 
     async def _hold_worker(self, name: str) -> None:
         """Return when the node holds a worker slot: its body's, if it still does, or a new one."""
-        if name in self._scheduler.working or self._scheduler.ask_worker(name):
+        if name in self._scheduler.working or self._core(self._scheduler.ask_worker, name):
             return
         self._askers[name] = granted = Event()
         try:
             await granted.wait()
         finally:
             del self._askers[name]
-            self._scheduler.stop_asking(name)
+            self._core(self._scheduler.stop_asking, name)
 
     def _return_worker(self, name: str) -> None:
         """Give back the node's worker slot, if it holds one, before the node's end."""
         if name in self._scheduler.working:
-            self._pass_worker_on(name)
-            self._admit()
+            self._core(self._pass_worker_on, name)
+            self._core(self._admit)
 
     def _pass_worker_on(self, name: str) -> None:
         heir = self._scheduler.return_worker(name)
@@ -322,7 +338,8 @@ class Run:
                 on_threads.append(spec.name)
             if read.parameters is not None:
                 needs[spec.name] = read.parameters
-        self._scheduler.land(
+        self._core(
+            self._scheduler.land,
             modification,
             name,
             on_threads=on_threads,
@@ -379,7 +396,13 @@ class Run:
             self._crash(bug)
 
     def _report_failure(
-        self, name: str, error: BaseException, value: Any, seconds: float, started_at: float
+        self,
+        name: str,
+        error: BaseException,
+        value: Any,
+        seconds: float,
+        started_at: float,
+        reason: str | None,
     ) -> bool:
         """Sort what user code raised; tell whether that settles it, else it is to be re-raised.
 
@@ -396,8 +419,18 @@ class Run:
             self._interrupt = self._interrupt or interrupt
             self._stop()
         error.with_traceback(_users_part(error.__traceback__))
-        self._report(name, FAILED, value, error, seconds, started_at)
+        self._report(name, FAILED, value, error, seconds, started_at, reason)
         return True
+
+    def _core(self, method: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Call the scheduler on behalf of a node: what fails in there is no failure of the node."""
+        try:
+            return method(*arguments, **keywords)
+        except ModificationError:
+            raise
+        except Exception as bug:
+            self._crash(bug)
+            raise
 
     def _crash(self, bug: Exception) -> None:
         """End the run: what failed here is dagron itself."""
@@ -406,6 +439,8 @@ class Run:
 
     def _result(self, began: float) -> ExecutionResult:
         scheduler, results = self._scheduler, self._results
+        if scheduler.unfinished:
+            raise RuntimeError(f"{scheduler.unfinished:,} nodes were left unfinished")
         dag = scheduler.dag()
         ordered: dict[str, NodeResult] = {}
         for name in dag._order:
@@ -452,6 +487,13 @@ class Run:
             call.abandon()
 
 
+def _internal_error(bug: Exception) -> InternalError:
+    return InternalError(
+        f"dagron's own bookkeeping failed: {bug}\n"
+        f"  help: this is a bug in dagron; please report it with this traceback"
+    )
+
+
 def _missing_task(name: str) -> MissingTaskError:
     return MissingTaskError(
         f"node {name!r:.60} was reached, and it has no task\n"
@@ -461,8 +503,13 @@ def _missing_task(name: str) -> MissingTaskError:
 
 
 def _not_a_modification(name: str, returned: object) -> ExpansionError:
+    help = "return dagron.DynamicModification(add_nodes=[...]), or None for no change"
     if isinstance(returned, CoroutineType):
         returned.close()
+    elif isinstance(returned, DynamicNodeSpec):
+        help = "wrap it: return dagron.DynamicModification(add_nodes=[spec])"
+    elif isinstance(returned, list):
+        help = "wrap it: return dagron.DynamicModification(add_nodes=the_list)"
     try:
         text = repr(returned)
         shown = text if len(text) <= 60 else f"{text[:60]}..."
@@ -470,7 +517,7 @@ def _not_a_modification(name: str, returned: object) -> ExpansionError:
         shown = f"<its repr() raised {type(broken).__name__}>"
     return ExpansionError(
         f"the expander of node {name!r:.60} returned {type(returned).__name__}: {shown}\n"
-        f"  help: return dagron.DynamicModification(add_nodes=[...]), or None for no change"
+        f"  help: {help}"
     )
 
 

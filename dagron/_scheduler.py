@@ -125,10 +125,6 @@ class Scheduler:
         """Return the failed node because of which this one was skipped, or None."""
         return self._blame.get(name)
 
-    def blamed(self) -> Iterator[str]:
-        """Yield the failed node for each node that was skipped."""
-        return iter(self._blame.values())
-
     def removed(self) -> tuple[str, ...]:
         """Return the names of the nodes that were removed, in landing order."""
         return tuple(self._removed)
