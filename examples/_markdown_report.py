@@ -6,12 +6,15 @@ as markup or as a command to the terminal.
 
 import re
 import sqlite3
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from _sqlite_profile import Check, ForeignKey, Profile, Table
+
+OTHERS = {"view": "view", "shadow": "shadow table"}  # a kind that is no table, and its noun
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Summary:
     tables: list[Table]
     profiles: list[Profile]
     checks: list[Check]
+    complete: bool = True  # False: a node failed, and what it was to find is not here
 
     @property
     def errors(self) -> list[tuple[str, str, str]]:
@@ -33,7 +37,7 @@ class Summary:
 
     @property
     def broken(self) -> list[Check]:
-        return [check for check in self.checks if check.orphans]
+        return [check for check in self.checks if check.orphans or check.remark]
 
     @property
     def left_out(self) -> list[Table]:
@@ -53,6 +57,13 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def table_counts(tables: Iterable[Table]) -> str:
+    """How many tables there are, and how many of what is not quite a table, if any."""
+    kinds = Counter(table.kind for table in tables)
+    others = [count(kinds[kind], noun) for kind, noun in OTHERS.items() if kinds[kind]]
+    return ", ".join([count(kinds["table"] + kinds["virtual"], "table"), *others])
+
+
 def key_text(table: str, key: ForeignKey) -> str:
     parent_columns = f" ({', '.join(key.parent_columns)})" if key.parent_columns else ""
     return f"{table} ({', '.join(key.columns)}) -> {key.parent}{parent_columns}"
@@ -65,12 +76,30 @@ def verdict(
     if check.error:
         return f"could not be checked: {text(check.error)}"
     if not check.orphans:
-        return "ok"
+        return text(check.remark) or "ok"
     examples = ", ".join(value(tuple_text(example)) for example in check.examples)
     why = f"; {text(check.remark)}" if check.remark else ""
     return (
         f"{check.orphans:,} of {count(check.rows, 'row')} without a parent, such as {examples}{why}"
     )
+
+
+def finding(
+    check: Check,
+    text: Callable[[str], str] = str,
+    value: Callable[[str], str] = str,
+) -> str:
+    what = "broken key" if check.remark else "orphans"
+    return f"{what}: {value(key_text(check.table, check.key))}: {verdict(check, text, value)}"
+
+
+def no_findings(summary: Summary) -> str:
+    """What to say where there is neither an error nor a broken key."""
+    if not summary.complete:
+        return "not every node finished; in what was read, nothing was found"
+    if not summary.profiles:
+        return "the database has no tables"
+    return "everything was read, and every foreign key holds"
 
 
 def tuple_text(values: tuple[object, ...]) -> str:
@@ -89,9 +118,15 @@ def figures(summary: Summary, profile: Profile) -> list[str]:
 
 def tally(checks: list[Check]) -> str:
     errors = sum(1 for check in checks if check.error)
-    orphans = sum(1 for check in checks if check.orphans)
-    good = len(checks) - errors - orphans
-    parts = [(good, "ok"), (orphans, "with orphans"), (errors, "not checked")]
+    broken = sum(1 for check in checks if check.remark)
+    orphans = sum(1 for check in checks if check.orphans and not check.remark)
+    good = len(checks) - errors - broken - orphans
+    parts = [
+        (good, "ok"),
+        (orphans, "with orphans"),
+        (broken, "broken"),
+        (errors, "not checked"),
+    ]
     return ", ".join(f"{number} {what}" for number, what in parts if number)
 
 
@@ -103,10 +138,10 @@ def markdown(database: Path, summary: Summary) -> str:
     lines = [
         f"# Profile of {code(database.name)}",
         "",
-        f"{count(len(summary.profiles), 'table')}, {count(rows, 'row')}, "
+        f"{table_counts(profile.table for profile in summary.profiles)}, {count(rows, 'row')}, "
         f"{count(len(summary.checks), 'foreign key')}. "
         f"Read on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC with SQLite {sqlite3.sqlite_version} "
-        f"from {code(str(database.absolute()))}.",
+        f"from {code(str(database.resolve()))}.",
         "",
         "## Findings",
         "",
@@ -134,11 +169,8 @@ def markdown(database: Path, summary: Summary) -> str:
 
 def findings(summary: Summary) -> list[str]:
     errors = [f"- {prefix}: {code(what)}: {prose(why)}" for prefix, what, why in summary.errors]
-    orphans = [
-        f"- orphans: {code(key_text(c.table, c.key))}: {verdict(c, prose, code)}"
-        for c in summary.broken
-    ]
-    return errors + orphans or ["Everything was read, and every foreign key holds."]
+    broken = [f"- {finding(check, prose, code)}" for check in summary.broken]
+    return errors + broken or [f"{no_findings(summary).capitalize()}."]
 
 
 def section(profile: Profile) -> list[str]:

@@ -49,7 +49,10 @@ class Profile:
 
 @dataclass(frozen=True)
 class Check:
-    """What a foreign key refers to: `orphans` of the `rows` with a key refer to nothing."""
+    """What a foreign key refers to: `orphans` of the `rows` with a key refer to nothing.
+
+    A `remark` says that the key is broken as it is declared, whatever rows there are.
+    """
 
     table: str
     key: ForeignKey

@@ -13,8 +13,8 @@ report.
 One bad table must not cost the report on the others, and a failed node would: `aggregate` depends
 on it. So a profile or a check that cannot read its table returns the error as its result.
 
-Exit codes: 0, all was read (orphans that a check found are findings, not failures); 1, something
-could not be read, and the report says what; 2, nothing could be read, and there is no report.
+Exit codes: 0, all was read (orphans and broken keys are findings, not failures); 1, something could
+not be read, and the report says what; 2, nothing could be read, and there is no report.
 """
 
 import argparse
@@ -22,13 +22,22 @@ import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from _markdown_report import Summary, count, figures, key_text, markdown, verdict, visible
+from _markdown_report import (
+    Summary,
+    count,
+    figures,
+    finding,
+    markdown,
+    no_findings,
+    table_counts,
+    visible,
+)
 from _python_catalog import python_database
 from _sqlite_profile import (
     BrokenKey,
@@ -179,7 +188,7 @@ def shortened(text: str, most: int = 120) -> str:
 # ---- the terminal -------------------------------------------------------------------------------
 
 
-def print_summary(summary: Summary) -> None:
+def print_tables(summary: Summary) -> None:
     names = ["Table", *(cut(profile.table.name, 40) for profile in summary.profiles)]
     rows = [["Rows", "Columns", "Null cells", "Foreign keys"]]
     rows += [figures(summary, profile) for profile in summary.profiles]
@@ -191,11 +200,15 @@ def print_summary(summary: Summary) -> None:
         + f"  {row[3]}".rstrip()
         for name, row in zip(names, rows, strict=True)
     )
-    print("\nFindings")
+    print()
+
+
+def print_findings(summary: Summary) -> None:
+    print("Findings")
     print_some(": ".join(error) for error in summary.errors)
-    print_some(f"orphans: {key_text(c.table, c.key)}: {verdict(c)}" for c in summary.broken)
+    print_some(finding(check) for check in summary.broken)
     if not (summary.errors or summary.broken):
-        print("  everything was read, and every foreign key holds")
+        print(f"  {no_findings(summary)}")
 
 
 def print_growth(result: dagron.ExecutionResult) -> None:
@@ -223,13 +236,15 @@ def print_growth(result: dagron.ExecutionResult) -> None:
 
 def outcome(node: dagron.NodeResult) -> str:
     """How a node ended, in a few words."""
-    if node.status is not dagron.NodeStatus.COMPLETED:
+    if node.status != "COMPLETED":
         return f"{node.status}: {node.error or node.reason}"
     match node.result:
         case Profile(error="", rows=rows, columns=columns):
             text = f"{count(rows, 'row')}, {count(len(columns), 'column')}"
-        case Check(error="", orphans=orphans):
+        case Check(error="", remark="", orphans=orphans):
             text = count(orphans, "orphan") if orphans else "ok"
+        case Check(error=""):
+            text = "broken key"
         case Profile():
             text = "could not be read"
         case Check():
@@ -239,7 +254,7 @@ def outcome(node: dagron.NodeResult) -> str:
         case Path():
             text = "report written"
         case tables:
-            text = count(len(tables), "table")
+            text = table_counts(tables)
     milliseconds = node.duration_seconds * 1000
     return f"{text}, {f'{milliseconds:,.0f}' if milliseconds >= 1 else '<1'} ms"
 
@@ -291,13 +306,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "database",
         metavar="DATABASE",
         nargs="?",
-        type=Path,
+        type=path,
         help="a SQLite file, only read (default: one built from the library of this Python)",
     )
     parser.add_argument(
         "--report",
         metavar="PATH",
-        type=Path,
+        type=path,
         help="where the report goes (default: NAME.report.md in the current folder; "
         "beside the database if that was built)",
     )
@@ -313,6 +328,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--views", action="store_true", help="profile views too")
     return parser.parse_args(arguments)
+
+
+def path(text: str) -> Path:
+    if not text:  # a variable of the shell that is not set, say; Path would take it for a "."
+        raise argparse.ArgumentTypeError("it is empty: name a file, or leave it out")
+    return Path(text)
 
 
 def positive(text: str) -> int:
@@ -351,18 +372,20 @@ def conclude(job: Job, result: dagron.ExecutionResult) -> int:
     done = {
         name: node.result
         for name, node in result.node_results.items()
-        if node.status is dagron.NodeStatus.COMPLETED or name == "discover"
+        if node.status == "COMPLETED" or name == "discover"
     }
-    summary = done.get("aggregate") or job.aggregate(done)
-    print(f"Database: {visible(str(job.database.absolute()))}\n")
-    print_summary(summary)
+    summary = done.get("aggregate") or replace(job.aggregate(done), complete=False)
+    print(f"Database: {visible(str(job.database.resolve()))}\n")
+    if summary.profiles:
+        print_tables(summary)
+    print_findings(summary)
     print_growth(result)
     try:
         report = done.get("publish") or job.publish(summary)
     except OSError as error:
         complain(f"the report cannot be written: {error}", "name another place with --report")
         return 1
-    print(f"\nReport: {visible(str(report.absolute()))}")
+    print(f"\nReport: {visible(str(report.resolve()))}")
     return 0 if result.ok and not summary.errors else 1
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -411,6 +412,28 @@ def test_kinds_of_foreign_keys(etl: SimpleNamespace, here: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "row", ["", "INSERT INTO child VALUES (1);", "INSERT INTO child VALUES (NULL)"]
+)
+def test_key_to_a_missing_table(read: Callable[..., Read], here: Path, row: str) -> None:
+    """A key to a table that does not exist is a finding, whatever rows the child table has."""
+    seen = read(make(here / "x.db", f"CREATE TABLE child (a REFERENCES gone); {row}"))
+    orphans = "1 of 1 row without a parent, such as {}; " if "(1)" in row else ""
+    assert (seen.code, seen.err) == (0, "")
+    assert (
+        f"\n  broken key: child (a) -> gone: {orphans.format(1)}there is no table gone\n"
+        in seen.out
+    )
+    assert (
+        f"- broken key: `child (a) -> gone`: {orphans.format('`1`')}there is no table gone\n"
+        in seen.report
+    )
+    for text in (seen.out, seen.report):
+        assert "1 broken" in text
+        assert "ok" not in text.replace("broken", "").split()
+        assert "every foreign key holds" not in text
+
+
 def test_hostile_names(read: Callable[..., Read], here: Path) -> None:
     """Any name of a table or column and any value is read, and is shown as text only."""
     with closing(sqlite3.connect(here / "hostile.db")) as connection:
@@ -452,6 +475,19 @@ def test_labels_never_meet(etl: SimpleNamespace) -> None:
     for name in names:
         assert dagron.DynamicNodeSpec(name, print).name == name
     assert "check:two words.it's->select" in checks
+
+
+def test_shown_path(read: Callable[..., Read], here: Path) -> None:
+    """A path is shown as where the file is, however it was given."""
+    (here / "elsewhere" / "deep").mkdir(parents=True)
+    (here / "link").symlink_to(here / "elsewhere" / "deep", target_is_directory=True)
+    database = make(here / "elsewhere" / "shop.db", SHOP)
+    # Behind a link, ".." is not the folder in which the link is.
+    seen = read(Path("link", "..", "shop.db"), "--report", "link/../../report.md")
+    assert (seen.code, seen.err) == (0, "")
+    assert seen.out.startswith(f"Database: {database}\n")
+    assert seen.out.endswith(f"\nReport: {here / 'report.md'}\n")
+    assert f" from `{database}`." in seen.report
 
 
 @pytest.mark.parametrize("name", ["a?b.db", "a#b.db", "100%41.db", 'it\'s a "file".db', "ü;x.db"])
@@ -502,6 +538,19 @@ def test_views(read: Callable[..., Read], here: Path) -> None:
     assert seen.code == 1
     assert "### `good`\n\n2 rows, view." in seen.report
     assert "could not be read: bad: no such table: main.gone" in seen.out
+
+
+def test_views_are_no_tables(read: Callable[..., Read], here: Path) -> None:
+    """Views are counted as views, by `discover` and in the report, whether they are read or not."""
+    database = make(here / "views.db", VIEWS)
+    seen = read(database)
+    assert re.search(r"\n  discover +1 table, 2 views, ", seen.out)
+    assert re.search(r"\n  aggregate +1 profile, 0 checks, ", seen.out)
+    assert "\n1 table, 2 rows, 0 foreign keys." in seen.report
+    seen = read(database, "--views")
+    assert re.search(r"\n  discover +1 table, 2 views, ", seen.out)
+    assert re.search(r"\n  aggregate +3 profiles, 0 checks, ", seen.out)
+    assert "\n1 table, 2 views, 4 rows, 0 foreign keys." in seen.report
 
 
 def test_virtual_tables(etl: SimpleNamespace, here: Path) -> None:
@@ -623,12 +672,17 @@ def test_not_a_database_as_a_program(here: Path) -> None:
     assert [path.name for path in here.iterdir()] == ["data.csv"]
 
 
-def test_empty_file(read: Callable[..., Read], here: Path) -> None:
-    """An empty file is a database without tables, and the report says just that."""
+@pytest.mark.parametrize("script", ["", "CREATE VIEW only AS SELECT 1;"])
+def test_no_tables(read: Callable[..., Read], here: Path, script: str) -> None:
+    """Of an empty file, or of views alone, it is said that there are no tables, and no more."""
     (here / "empty.db").touch()
-    seen = read(here / "empty.db")
+    seen = read(make(here / "empty.db", script))
     assert (seen.code, seen.err) == (0, "")
+    start = f"Database: {here / 'empty.db'}\n\nFindings\n  the database has no tables\n\nWhat ran: "
+    assert seen.out.startswith(start)
     assert "0 tables, 0 rows, 0 foreign keys." in seen.report
+    assert "## Findings\n\nThe database has no tables.\n" in seen.report
+    assert "## Tables" not in seen.report
 
 
 def test_damaged_table(read: Callable[..., Read], here: Path) -> None:
@@ -668,6 +722,20 @@ def test_node_that_fails_in_spite_of_all(
     assert "- `users`: its node did not finish" in seen.report
 
 
+def test_node_that_fails_where_nothing_else_is_found(
+    etl: SimpleNamespace,
+    read: Callable[..., Read],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a node failed, neither terminal nor report says that all was read, or is empty."""
+    monkeypatch.setattr(etl.main.Job, "profile", lambda self, table: 1 / 0)
+    seen = read(make(here / "x.db", "CREATE TABLE t (a)"))
+    assert seen.code == 1
+    assert "\n  not every node finished; in what was read, nothing was found\n" in seen.out
+    assert "\nNot every node finished; in what was read, nothing was found.\n" in seen.report
+
+
 def test_report_that_cannot_be_written(
     etl: SimpleNamespace, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -703,6 +771,19 @@ def test_impossible_options(
         etl.main.main(["none.db", *options])
     assert caught.value.code == 2
     assert f"argument {options[0]}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[""], ["none.db", "--report", ""]])
+def test_empty_path(
+    etl: SimpleNamespace, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty path is refused as that, with the code 2, and is not the current folder."""
+    with pytest.raises(SystemExit) as caught:
+        etl.main.main(arguments)
+    assert caught.value.code == 2
+    name = "--report" if "--report" in arguments else "DATABASE"
+    expected = f"error: argument {name}: it is empty: name a file, or leave it out\n"
+    assert capsys.readouterr().err.endswith(expected)
 
 
 def test_ctrl_c(read: Callable[..., Read], here: Path, after_discover: Callable[..., None]) -> None:
