@@ -182,8 +182,7 @@ class _Examination:
         status, edges = self.status, self.landing.added_edges
         for spec in self.modification.add_nodes:
             name = spec.name
-            if added.get(name) is not spec:
-                continue
+            sound = added.get(name) is spec
             for source in spec.dependencies:
                 if source in added:
                     self.suspicious = True
@@ -192,7 +191,8 @@ class _Examination:
                     continue
                 elif status.get(source, PENDING) not in STARTED:
                     self.suspicious = True
-                edges.append((source, name))
+                if sound:
+                    edges.append((source, name))
             for target in spec.dependents:
                 if target in added:
                     self.suspicious = True
@@ -202,7 +202,8 @@ class _Examination:
                 elif status.get(target, PENDING) in STARTED:
                     self._fault_started(name, target)
                     continue
-                edges.append((name, target))
+                if sound:
+                    edges.append((name, target))
 
     def _read_added_edges(self) -> None:
         added, gone = self.landing.added_nodes, self.gone
@@ -260,10 +261,11 @@ class _Examination:
         if not following:
             return None
         cut = frozenset(self.landing.removed_edges)
+        vanishing = frozenset(self.landing.removed_nodes)
 
         def successors(name: str) -> Iterator[str]:
             for target in self.graph.dependents.get(name, ()):
-                if target not in self.gone and (not cut or (name, target) not in cut):
+                if target not in vanishing and (not cut or (name, target) not in cut):
                     yield target
             yield from following.get(name, ())
 

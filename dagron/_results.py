@@ -1,7 +1,7 @@
 """What a run came to: a result per node, and one for the whole."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any, cast
 
@@ -88,7 +88,7 @@ class NodeResult(Value, _OpenResult):
     __slots__ = ()
     _fields = _compared = _OpenResult.__slots__
 
-    if not TYPE_CHECKING:  # the signature is the same, and shown as such
+    if not TYPE_CHECKING:  # pragma: no branch (the signature is the same, and shown as such)
 
         @wraps(_OpenResult.__init__)
         def __init__(self, *arguments, **fields):
@@ -224,9 +224,8 @@ def _note(result: NodeResult, skipped: int) -> str:
 
 
 def _add_note_once(error: BaseException, note: str) -> None:
-    notes: Iterable[str] = getattr(error, "__notes__", ())
-    if note not in notes:
-        try:
+    try:
+        if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
-        except Exception:  # a frozen exception takes no notes, and its failure counts all the same
-            return
+    except Exception:  # a frozen exception takes no notes, and its failure counts all the same
+        return

@@ -57,6 +57,7 @@ class Scheduler:
         "_ready_on_threads",
         "_ready_count",
         "_removed",
+        "_stale",
         "_status",
         "_waiting",
         "_workers",
@@ -91,11 +92,12 @@ class Scheduler:
         self._status: dict[str, NodeStatus] = dict.fromkeys(self._graph.dependencies, PENDING)
         # How many dependencies of a node have not completed: the countdown to READY.
         self._waiting = {name: len(edges) for name, edges in self._graph.dependencies.items()}
-        # (position, name): an entry counts only while its node is READY, so that a node that went
-        # back to waiting, or was removed, needs no search here.
+        # (position, name): an entry counts only while its node is READY, so that a node that was
+        # removed needs no search here.
         self._ready_on_loop: deque[tuple[int, str]] = deque()
         self._ready_on_threads: deque[tuple[int, str]] = deque()
         self._ready_count = 0
+        self._stale: dict[str, int] = {}  # went back to waiting: entries up to there do not count
         self.running = 0
         self.unfinished = len(self._status)
         self.version = 0  # how many modifications have landed
@@ -150,14 +152,14 @@ class Scheduler:
         on_loop, on_threads = self._ready_on_loop, self._ready_on_threads
         while len(taken) < most and self.running < self._max_concurrency:
             if on_threads and self._workers and (not on_loop or on_threads[0] < on_loop[0]):
-                _, name = on_threads.popleft()
-                if self._status.get(name) is not READY:
+                place, name = on_threads.popleft()
+                if self._status.get(name) is not READY or place <= self._stale.get(name, 0):
                     continue
                 self._workers -= 1
                 self.working.add(name)
             elif on_loop:
-                _, name = on_loop.popleft()
-                if self._status.get(name) is not READY:
+                place, name = on_loop.popleft()
+                if self._status.get(name) is not READY or place <= self._stale.get(name, 0):
                     continue
             else:
                 break
@@ -310,7 +312,7 @@ class Scheduler:
                 if graph.add_edge(name, target):
                     waiting[target] += 1
                     if status[target] is READY:
-                        self._move(target, PENDING)
+                        self._wait_again(target)
             if not count:
                 self._make_ready(name)
             elif doomed is not None:
@@ -366,7 +368,7 @@ class Scheduler:
                 if not waiting[name]:
                     self._make_ready(name)
             elif now is READY and waiting[name]:
-                self._move(name, PENDING)
+                self._wait_again(name)
         self._dag = None
         self.version += 1
 
@@ -410,6 +412,10 @@ class Scheduler:
         self._ready_count += 1
         queue = self._ready_on_threads if name in self._on_threads else self._ready_on_loop
         queue.append((self._ready_count, name))
+
+    def _wait_again(self, name: str) -> None:
+        self._move(name, PENDING)
+        self._stale[name] = self._ready_count
 
     def _skip(self, name: str, blame: str) -> None:
         self._move(name, SKIPPED)
