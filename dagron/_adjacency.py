@@ -90,9 +90,11 @@ class Adjacency:
             return list(self.dependencies)
         children: dict[str, list[str]] = {}
         roots = []
+        seen = set()
         for name in self.dependencies:
+            seen.add(name)
             parent = self.added_by.get(name)
-            if parent is None or parent not in self.dependencies:
+            if parent is None or parent not in seen:  # it was removed, if it is not there by now
                 roots.append(name)
             elif parent in children:
                 children[parent].append(name)
@@ -176,5 +178,5 @@ def find_cycle(
                     break
             else:
                 finished.add(name)
-                del path[name]
+                path.popitem()  # it is the last one; del would leave a hole to be walked over
     return None

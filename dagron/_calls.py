@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from dagron._errors import NotAwaitedError, TaskSignatureError
 from dagron._landing import INPUTS
+from dagron._names import uncallable
 
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -81,11 +82,7 @@ def _is_disguised(task: Callable[..., Any]) -> bool:
 
 def _read_by_inspection(node: str, task: Callable[..., Any]) -> Task:
     if not callable(task):
-        raise TaskSignatureError(
-            f"the task of node {node!r:.60} is {task!r:.60}, which cannot be called\n"
-            f"  help: give a function; to pass arguments, use lambda or functools.partial",
-            node,
-        )
+        raise TaskSignatureError(uncallable("task", node, task), node)
     flags = _flags(task)
     if flags & _GENERATOR and not flags & _COROUTINE:
         raise _generator_error(node)
@@ -123,7 +120,8 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
 
 def _generator_error(node: str) -> TaskSignatureError:
     return TaskSignatureError(
-        f"the task of node {node!r:.60} is a generator function: calling it runs nothing\n"
+        f"the task of node {node!r:.60} is a generator function (it has a yield): "
+        f"calling it runs nothing\n"
         f"  help: return a list, or collect the values inside the task",
         node,
     )
@@ -167,11 +165,7 @@ def read_expander(node: str, function: Callable[..., Any]) -> Expander:
 
 def _read_expander_by_inspection(node: str, function: Callable[..., Any]) -> Expander:
     if not callable(function):
-        raise TaskSignatureError(
-            f"the expander of node {node!r:.60} is {function!r:.60}, "
-            f"which cannot be called\n  help: give a function of (name, result)",
-            node,
-        )
+        raise TaskSignatureError(uncallable("expander", node, function), node)
     signature = _signature(function)
     if signature is None:
         return Expander(function, False, False)

@@ -86,6 +86,12 @@ class Fault:
     message: str
     help: str = ""
 
+    @classmethod
+    def of(cls, kind: str, node: str, error: Exception) -> "Fault":
+        """Return the fault that an error of our own tells in words."""
+        message, _, help = str(error).partition("\n  help: ")
+        return cls(kind, node, message, help)
+
     def __str__(self) -> str:
         return f"{self.message}\n  help: {self.help}" if self.help else self.message
 
@@ -96,8 +102,8 @@ SHOWN_FAULTS = 10
 class ModificationError(DagronError, ValueError):
     """A modification was refused, and nothing of it was applied.
 
-    ``faults`` holds every `Fault` that was found, in the order of the modification; ``by`` names
-    the node whose expander returned it, or is None.
+    ``faults`` holds every `Fault` that was found; ``by`` names the node whose expander returned it,
+    or is None.
     """
 
     def __init__(self, faults: Sequence[Fault] = (), by: str | None = None) -> None:

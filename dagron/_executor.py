@@ -11,6 +11,7 @@ from dagron._calls import read_expander
 from dagron._errors import EventLoopRunningError, MissingTaskError
 from dagron._graph import DAG, DAGBuilder, unknown_node
 from dagron._interrupt import Interrupts, interrupts
+from dagron._landing import SUGGESTIONS
 from dagron._modification import ExpanderFunction
 from dagron._names import checked_name, did_you_mean, shown
 from dagron._results import ExecutionResult
@@ -208,9 +209,11 @@ def _warn_of_unused(result: ExecutionResult) -> None:
     import logging  # loaded on use
 
     known = [*result.node_results, *result.removed]
-    for name in result.unused_expanders:
-        logging.getLogger("dagron").warning(
+    log = logging.getLogger("dagron")
+    for count, name in enumerate(result.unused_expanders):
+        hint = did_you_mean(name, known) if count < SUGGESTIONS else ""
+        log.warning(
             "the expander for %r was never called: no node of that name appeared%s",
             name,
-            f"; {hint}" if (hint := did_you_mean(name, known)) else "",
+            f"; {hint}" if hint else "",
         )

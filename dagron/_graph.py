@@ -8,7 +8,7 @@ from dagron._adjacency import Adjacency, Neighbours, find_cycle, topological_ord
 from dagron._errors import CycleError, DuplicateNodeError, ModificationError, UnknownNodeError
 from dagron._landing import examine
 from dagron._modification import DynamicModification
-from dagron._names import checked_name, close_names, did_you_mean, shown, shown_path
+from dagron._names import checked_name, close_names, question, shown, shown_path
 from dagron._status import COMPLETED, RUNNING, NodeStatus
 
 
@@ -321,13 +321,14 @@ def frozen(graph: Adjacency) -> DAG:
 def unknown_node(name: object, known: Iterable[str], where: str = "") -> UnknownNodeError:
     """Return the error for a name that no node has; ``where`` says what names it."""
     known = list(known)
-    help = did_you_mean(name, known) or f"the graph has {shown(known, 5) or 'no nodes'}"
+    close = close_names(name, known)
+    help = question(close) or f"the graph has {shown(known, 5) or 'no nodes'}"
     claim = (
         f"{where} has {name!r:.60}, which names no node"
         if where
         else f"there is no node {name!r:.60}"
     )
-    return UnknownNodeError(f"{claim}\n  help: {help}", str(name), close_names(name, known))
+    return UnknownNodeError(f"{claim}\n  help: {help}", str(name), close)
 
 
 def _cycle_error(cycle: Sequence[str]) -> CycleError:

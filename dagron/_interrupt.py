@@ -25,8 +25,9 @@ class Interrupts:
     """Counts the SIGINTs during one blocking run, and passes them on.
 
     It raises nothing into the event loop's own code, which could not bear it: who made the loop
-    looks at ``count`` when the loop is done. The second is raised in an async node that has been
-    blocking the loop since before the first, and the third wherever it finds the program.
+    looks at ``count`` when the loop is done. It raises into an async node that blocks the loop,
+    from the second on if the node has been blocking since before the first, and from the third on
+    in any case. The fifth is raised wherever it finds the program, which is then beyond help.
     """
 
     def __init__(self) -> None:
@@ -40,20 +41,24 @@ class Interrupts:
                 self.run.interrupt_soon()
             else:
                 self.run.abandon_threads_soon()
-        if self.count > 2 or (self.count == 2 and self._is_blocked(frame)):
+        is_stuck = self.run is None or not self.run.interrupted or self.count > 2
+        if self.count > 4 or (self.count > 1 and is_stuck and _is_in_node(frame)):
             raise KeyboardInterrupt
-
-    def _is_blocked(self, frame: FrameType | None) -> bool:
-        return self.run is not None and not self.run.interrupted and _is_in_node(frame)
 
 
 def _is_in_node(frame: FrameType | None) -> bool:
-    """Tell whether the frame was called, directly or not, by the code of a node."""
+    """Tell whether the frame is code that a node called, and not our own."""
+    if frame is not None and _is_ours(frame):
+        return False
     while frame is not None:
-        if frame.f_code.co_name == NODE_FRAME and frame.f_globals.get("__name__") == "dagron._run":
+        if frame.f_code.co_name == NODE_FRAME and _is_ours(frame):
             return True
         frame = frame.f_back
     return False
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith("dagron.")
 
 
 @contextmanager

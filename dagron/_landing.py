@@ -50,9 +50,8 @@ def examine(
     try:
         modification = checked_copy(modification)
     except (TypeError, ValueError) as error:
-        message, _, help = str(error).partition("\n  help: ")
         landing = Landing({}, [])
-        landing.faults.append(Fault("invalid", "", message, help))
+        landing.faults.append(Fault.of("invalid", "", error))
         return landing
     examination = _Examination(modification, graph, status, removed)
     examination.run(needs or {})
@@ -230,8 +229,10 @@ class _Examination:
                 dependencies[target].append(source)
         for name, parameters in needs.items():
             if name in self.landing.added_nodes:
-                for fault in unfilled(name, parameters, dependencies[name]):
-                    self.landing.faults.append(fault)
+                for parameter in unfilled(parameters, dependencies[name]):
+                    suggest = len(self.landing.faults) < SUGGESTIONS
+                    text = unfilled_text(name, parameter, dependencies[name], suggest)
+                    self.fault("signature", name, *text)
 
     # -- cycles
 
@@ -302,20 +303,26 @@ class _Examination:
         return did_you_mean(name, known) or "name a node of the graph or of this modification"
 
 
-def unfilled(
-    name: str, parameters: Iterable[str], dependencies: Collection[str]
-) -> Iterator[Fault]:
-    """Yield a fault for each parameter of a node's task that no direct dependency fills."""
-    for parameter in parameters:
-        if parameter != INPUTS and parameter not in dependencies:
-            hint = did_you_mean(parameter, dependencies)
-            yield Fault(
-                "signature",
-                name,
-                f"the task of node {name!r:.60} has a parameter {parameter!r:.60}, "
-                f"which names no direct dependency of it",
-                (f"{hint}\n  " if hint else "")
-                + f"a parameter without a default takes the result of the dependency of its name\n"
-                f"  (there is {shown(dependencies, 5) or 'none'}); write {INPUTS!r} for a dict of"
-                f" all of them, or give it a default",
-            )
+def unfilled(parameters: Iterable[str], dependencies: Collection[str]) -> list[str]:
+    """Return the parameters that no direct dependency fills."""
+    return [name for name in parameters if name != INPUTS and name not in dependencies]
+
+
+def unfilled_text(
+    name: str, parameter: str, dependencies: Collection[str], suggest: bool = True
+) -> tuple[str, str]:
+    """Return what is wrong with a parameter that no direct dependency fills, and what to type."""
+    message = (
+        f"the task of node {name!r:.60} has a parameter {parameter!r:.60}, "
+        f"which names no direct dependency of it"
+    )
+    if not dependencies:
+        help = "it has no dependencies: give the parameter a default, or use functools.partial"
+        return message, help
+    hint = did_you_mean(parameter, filter(str.isidentifier, dependencies)) if suggest else ""
+    return message, (
+        (f"{hint}\n  " if hint else "")
+        + f"a parameter without a default takes the result of the dependency of its name\n"
+        f"  (there is {shown(dependencies, 5)}); write {INPUTS!r} for a dict of all of them, "
+        f"or give it a default"
+    )

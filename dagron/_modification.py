@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
-from dagron._names import MAX_NAME_LENGTH, checked_name, names_in
+from dagron._names import MAX_NAME_LENGTH, checked_name, names_in, uncallable
 from dagron._value import Value, setter
+
+NONE: tuple[Any, ...] = ()  # compared by identity: what arrays answer to `==` is no bool
 
 
 class DynamicNodeSpec(Value):
@@ -33,29 +35,23 @@ class DynamicNodeSpec(Value):
         self,
         name: str,
         task: Callable[..., Any],
-        dependencies: Iterable[str] = (),
-        dependents: Iterable[str] = (),
+        dependencies: Iterable[str] = NONE,
+        dependents: Iterable[str] = NONE,
         *,
         expander: "ExpanderFunction | None" = None,
     ) -> None:
         if not (type(name) is str and 0 < len(name) <= MAX_NAME_LENGTH and name.isprintable()):
             name = checked_name(name)  # this finds out more slowly what is wrong, if anything is
         if not callable(task):
-            raise TypeError(
-                f"the task of node {name!r:.60} is {task!r:.60}, which cannot be called\n"
-                f"  help: give a function; to pass arguments, use lambda or functools.partial"
-            )
+            raise TypeError(uncallable("task", name, task))
         if expander is not None and not callable(expander):
-            raise TypeError(
-                f"the expander of node {name!r:.60} is {expander!r:.60}, "
-                f"which cannot be called\n  help: give a function of (name, result), or None"
-            )
+            raise TypeError(uncallable("expander", name, expander))
         _set_name(self, name)
         _set_task(self, task)
         _set_dependencies(
-            self, names_in(dependencies, "dependencies") if dependencies != () else []
+            self, names_in(dependencies, "dependencies") if dependencies is not NONE else []
         )
-        _set_dependents(self, names_in(dependents, "dependents") if dependents != () else [])
+        _set_dependents(self, names_in(dependents, "dependents") if dependents is not NONE else [])
         _set_expander(self, expander)
 
 
@@ -87,18 +83,18 @@ class DynamicModification(Value):
     def __init__(
         self,
         add_nodes: Iterable[DynamicNodeSpec] = (),
-        remove_nodes: Iterable[str] = (),
+        remove_nodes: Iterable[str] = NONE,
         *,
-        add_edges: Iterable[tuple[str, str]] = (),
-        remove_edges: Iterable[tuple[str, str]] = (),
+        add_edges: Iterable[tuple[str, str]] = NONE,
+        remove_edges: Iterable[tuple[str, str]] = NONE,
     ) -> None:
         _set_add_nodes(self, _specs_in(add_nodes))
         _set_remove_nodes(
-            self, names_in(remove_nodes, "remove_nodes") if remove_nodes != () else []
+            self, names_in(remove_nodes, "remove_nodes") if remove_nodes is not NONE else []
         )
-        _set_add_edges(self, _pairs_in(add_edges, "add_edges") if add_edges != () else [])
+        _set_add_edges(self, _pairs_in(add_edges, "add_edges") if add_edges is not NONE else [])
         _set_remove_edges(
-            self, _pairs_in(remove_edges, "remove_edges") if remove_edges != () else []
+            self, _pairs_in(remove_edges, "remove_edges") if remove_edges is not NONE else []
         )
 
     def __bool__(self) -> bool:
@@ -139,7 +135,7 @@ def _pairs_in(value: Iterable[tuple[str, str]], field: str) -> list[tuple[str, s
             f"  help: write {field}=[('a', 'b')]"
         )
     pairs = []
-    for pair in value:
+    for pair in sorted(value) if isinstance(value, (set, frozenset)) else value:
         if (
             isinstance(pair, str)
             or not isinstance(pair, Iterable)

@@ -56,7 +56,8 @@ def names_in(value: Iterable[str], field: str) -> list[str]:
             f"  help: write {field}=[{text!r:.60}]"
         )
     try:
-        names = list(value)
+        # A set has no order of its own, and the order of edges shows.
+        names = sorted(value) if isinstance(value, (set, frozenset)) else list(value)
     except TypeError:
         raise TypeError(
             f"{field} is a list of node names, not {type(value).__name__}: {value!r:.60}\n"
@@ -80,8 +81,21 @@ def close_names(name: object, known: Iterable[str]) -> list[str]:
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'?``, or an empty string when nothing known is close."""
-    close = close_names(name, known)
+    return question(close_names(name, known))
+
+
+def question(close: Sequence[str]) -> str:
+    """Return the close names as a question, or an empty string when there are none."""
     return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def uncallable(role: str, node: str, value: object) -> str:
+    """Return the text of the error for a node's task or expander that cannot be called."""
+    takes = "a function of (name, result)" if role == "expander" else "a function"
+    return (
+        f"the {role} of node {node!r:.60} is {value!r:.60}, which cannot be called\n"
+        f"  help: give {takes}; to pass arguments, use lambda or functools.partial"
+    )
 
 
 def shown(names: Iterable[str], most: int = 20) -> str:

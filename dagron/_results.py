@@ -209,7 +209,7 @@ def error_text(error: BaseException | None) -> str:
     """Return the exception's type and text for a message, shortened; it may raise in ``str()``."""
     try:
         text = str(error)
-    except Exception as broken:
+    except BaseException as broken:
         text = f"<its text cannot be shown: str() raised {type(broken).__name__}>"
     if len(text) > SHOWN_TEXT:
         text = f"{text[:SHOWN_TEXT]}..."
@@ -227,5 +227,5 @@ def _add_note_once(error: BaseException, note: str) -> None:
     try:
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
-    except Exception:  # a frozen exception takes no notes, and its failure counts all the same
+    except BaseException:  # a frozen exception takes no notes, and its failure counts all the same
         return

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
 from time import perf_counter, time
 from types import CoroutineType, TracebackType
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 from anyio import CapacityLimiter, Event, TaskHandle, create_task_group
 from anyio.abc import TaskGroup
@@ -25,11 +25,13 @@ from dagron._errors import (
     InternalError,
     MissingTaskError,
     ModificationError,
+    RunFailedError,
     TaskSignatureError,
 )
 from dagron._graph import DAG
-from dagron._landing import INPUTS, unfilled
+from dagron._landing import unfilled, unfilled_text
 from dagron._modification import DynamicModification, DynamicNodeSpec
+from dagron._names import shown
 from dagron._results import (
     EXPANDER_FAILED,
     ExecutionResult,
@@ -38,13 +40,16 @@ from dagron._results import (
     skip_reason,
 )
 from dagron._scheduler import Scheduler
-from dagron._status import CANCELLED, COMPLETED, FAILED, NodeStatus
+from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED, NodeStatus
 from dagron._threads import ThreadCall
 
-# Tasks that are spawned per pass of the event loop at most. A large ready set becomes tasks batch
-# by batch: the first nodes end before the last are created, and the program's other tasks get
-# their turn.
-BATCH = 256
+# A large ready set becomes tasks batch by batch, one batch per pass of the event loop: the first
+# nodes end before the last are created, and the program's other tasks get their turn. A batch is so
+# small that its tasks stay in the garbage collector's youngest generation: with more alive at once,
+# each of which holds some 3 kB in 20 objects, full collections set in that walk the whole graph.
+# Where nodes do not end at once, the batches grow: then it is better to have started them.
+BATCH = 32
+LARGEST_BATCH = 256
 
 
 P = ParamSpec("P")
@@ -85,7 +90,7 @@ class Run:
             self._scheduler = Scheduler(dag, on_threads=on_threads, **limits._asdict())
         except Exception as bug:
             raise _internal_error(bug) from bug
-        self._on_threads = set(on_threads)
+        self._on_threads = self._scheduler.on_threads
         self._results: dict[str, NodeResult] = {}
         self._host = Host()
         self._limiter = CapacityLimiter(limits.max_workers)
@@ -102,10 +107,10 @@ class Run:
 
     @staticmethod
     def _check_parameters(name: str, parameters: Parameters, dag: DAG) -> None:
-        names = parameters.names()
-        for fault in unfilled(name, names, dag.dependencies(name)):
-            unknown = next(p for p in names if repr(p) in fault.message)
-            raise TaskSignatureError(str(fault), name, unknown)
+        dependencies = dag.dependencies(name)
+        for parameter in unfilled(parameters.names(), dependencies):
+            message, help = unfilled_text(name, parameter, dependencies)
+            raise TaskSignatureError(f"{message}\n  help: {help}", name, parameter)
 
     # -- the host task
 
@@ -124,6 +129,8 @@ class Run:
             # Nodes raise nothing into the group: this is the caller's cancellation, or what a
             # backend threw into the host. A KeyboardInterrupt is not lost in either.
             self._interrupt = self._interrupt or _keyboard_interrupt(error)
+            if self._interrupt is None and isinstance(error, Exception):
+                raise _broken_open(error, list(self._handles)) from next(_leaves(error))
             if self._interrupt is None:
                 raise
         finally:
@@ -132,6 +139,8 @@ class Run:
                 handle.coro.close()
         if self._interrupt is not None:
             raise self._interrupt from None
+        if self._bug is None and self._handles:
+            raise _broken_open(None, list(self._handles))
         if self._bug is None:
             try:
                 return self._result(began)
@@ -141,14 +150,17 @@ class Run:
 
     async def _pace(self) -> None:
         """Spawn ready nodes, one batch per pass of the event loop, until all nodes are done."""
+        batch = BATCH
         try:
             while True:
                 self._wake = Event()
-                self._budget = BATCH
+                self._budget = batch
                 self._admit()
                 if not self._scheduler.unfinished:
                     return
                 await self._wake.wait()
+                is_waiting = self._scheduler.running > 2 * batch
+                batch = min(2 * batch, LARGEST_BATCH) if is_waiting else BATCH
         except Exception as bug:
             self._crash(bug)
         except BaseException:
@@ -164,15 +176,17 @@ class Run:
         if self._stopping:
             return
         scheduler, group = self._scheduler, self._group
-        names = scheduler.take_ready(self._budget)
-        self._budget -= len(names)
+        budget = self._budget
+        names = scheduler.take_ready(budget)
+        if scheduler.running > BATCH:  # as long as so few are alive, nobody needs to be paced
+            self._budget -= len(names)
         for name in names:
             # Under the run's own context: a spawn copies the current one, which here may be that of
             # the node that has just finished.
             self._handles[name] = group.create_task(
                 self._run_node(name), name=name, context=self._context
             )
-        if not self._budget or not scheduler.unfinished:
+        if len(names) == budget or not scheduler.unfinished:
             self._wake.set()
         elif not scheduler.running:
             raise RuntimeError(f"{scheduler.unfinished:,} nodes wait, and nothing is running")
@@ -261,15 +275,14 @@ class Run:
         results = self._results
         sources = self._core(self._scheduler.dependencies, name)
         inputs = {source: results[source].result for source in sources}
-        for parameter in parameters.names():
-            if parameter not in inputs and parameter != INPUTS:
-                raise TaskSignatureError(
-                    f"the task of node {name!r:.60} has a parameter {parameter!r:.60}, "
-                    f"and the edge from that node was removed while the graph ran\n"
-                    f"  help: write 'inputs' for a dict of the dependencies that are left",
-                    name,
-                    parameter,
-                )
+        for parameter in unfilled(parameters.names(), inputs):
+            raise TaskSignatureError(
+                f"the task of node {name!r:.60} has a parameter {parameter!r:.60}, "
+                f"and the edge from that node was removed while the graph ran\n"
+                f"  help: write 'inputs' for a dict of the dependencies that are left",
+                name,
+                parameter,
+            )
         return parameters.fill(inputs)
 
     async def _in_thread(self, call: ThreadCall) -> None:
@@ -327,12 +340,14 @@ class Run:
             if not isinstance(spec, DynamicNodeSpec):
                 continue  # the list was spoilt after it was made: landing it tells so
             try:
-                read = read_task(spec.name, spec.task)
                 if spec.expander is not None:
                     expanders[spec.name] = self._read_expander(spec.name, spec.expander, name)
             except TaskSignatureError as error:
-                message, _, help = str(error).partition("\n  help: ")
-                faults.append(Fault("signature", spec.name, message, help))
+                faults.append(Fault.of("signature", spec.name, error))
+            try:
+                read = read_task(spec.name, spec.task)
+            except TaskSignatureError as error:
+                faults.append(Fault.of("signature", spec.name, error))
                 continue
             if not read.on_loop:
                 on_threads.append(spec.name)
@@ -348,7 +363,6 @@ class Run:
         )
         for spec in modification.add_nodes:
             self._tasks[spec.name] = spec.task
-        self._on_threads.update(on_threads)
         self._parameters.update(needs)
         self._expanders.update(expanders)
 
@@ -418,7 +432,9 @@ class Run:
         if interrupt is not None:
             self._interrupt = self._interrupt or interrupt
             self._stop()
-        error.with_traceback(_users_part(error.__traceback__))
+        # Through the base class: a subclass may have overridden these, and got them wrong.
+        traceback = vars(BaseException)["__traceback__"].__get__(error)
+        BaseException.with_traceback(error, _users_part(traceback))
         self._report(name, FAILED, value, error, seconds, started_at, reason)
         return True
 
@@ -443,9 +459,10 @@ class Run:
             raise RuntimeError(f"{scheduler.unfinished:,} nodes were left unfinished")
         dag = scheduler.dag()
         ordered: dict[str, NodeResult] = {}
+        reasons: dict[str, str] = {}  # one text for all that a node is to blame for
         for name in dag._order:
             result = results.get(name)
-            ordered[name] = self._skipped(name) if result is None else result
+            ordered[name] = self._skipped(name, reasons) if result is None else result
         unused = [name for name in self._expanders if not scheduler.was_known(name)]
         return ExecutionResult(
             ordered,
@@ -455,16 +472,13 @@ class Run:
             total_duration_seconds=perf_counter() - began,
         )
 
-    def _skipped(self, name: str) -> NodeResult:
-        scheduler = self._scheduler
-        added_by, depth = scheduler.origin(name)
-        return new_result(
-            name,
-            scheduler.status(name),
-            added_by=added_by,
-            depth=depth,
-            reason=skip_reason(scheduler.blame(name) or name),
-        )
+    def _skipped(self, name: str, reasons: dict[str, str]) -> NodeResult:
+        blamed = self._scheduler.blame(name) or name
+        reason = reasons.get(blamed)
+        if reason is None:
+            reason = reasons[blamed] = skip_reason(blamed)
+        added_by, depth = self._scheduler.origin(name)
+        return new_result(name, SKIPPED, None, None, 0.0, None, 0, added_by, depth, reason)
 
     # -- interrupts: called from a signal handler, at any moment
 
@@ -494,6 +508,17 @@ def _internal_error(bug: Exception) -> InternalError:
     )
 
 
+def _broken_open(error: Exception | None, unfinished: list[str]) -> RunFailedError:
+    """Return the error for a run whose task group was cancelled by what a node did to it."""
+    if error is None:
+        what = "these nodes were cancelled from outside before they began"
+        help = "cancel the task that awaits execute(), not all tasks of the loop"
+    else:
+        what = f"a node broke the run's task group: {next(_leaves(error))}; unfinished"
+        help = "close what a node opens: do not yield inside a cancel scope or a task group"
+    return RunFailedError(f"{what}: {shown(unfinished) or 'none'}\n  help: {help}")
+
+
 def _missing_task(name: str) -> MissingTaskError:
     return MissingTaskError(
         f"node {name!r:.60} was reached, and it has no task\n"
@@ -506,17 +531,18 @@ def _not_a_modification(name: str, returned: object) -> ExpansionError:
     help = "return dagron.DynamicModification(add_nodes=[...]), or None for no change"
     if isinstance(returned, CoroutineType):
         returned.close()
+        help = f"did you forget 'await'? write: return await {returned.__name__}(...)"
     elif isinstance(returned, DynamicNodeSpec):
         help = "wrap it: return dagron.DynamicModification(add_nodes=[spec])"
     elif isinstance(returned, list):
         help = "wrap it: return dagron.DynamicModification(add_nodes=the_list)"
     try:
         text = repr(returned)
-        shown = text if len(text) <= 60 else f"{text[:60]}..."
     except Exception as broken:
-        shown = f"<its repr() raised {type(broken).__name__}>"
+        text = f"<its repr() raised {type(broken).__name__}>"
     return ExpansionError(
-        f"the expander of node {name!r:.60} returned {type(returned).__name__}: {shown}\n"
+        f"the expander of node {name!r:.60} returned {type(returned).__name__}: "
+        f"{text[:60]}{'...' * (len(text) > 60)}\n"
         f"  help: {help}"
     )
 
@@ -524,25 +550,28 @@ def _not_a_modification(name: str, returned: object) -> ExpansionError:
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the error, or what is in the group, at any depth; a loop, since groups can be deep.
 
-    Not ``split()``, which calls a method that a subclass may have got wrong.
+    Not ``split()``, and not ``isinstance``: both ask what a subclass may have got wrong.
     """
     stack = [error]
     while stack:
         error = stack.pop()
-        if isinstance(error, BaseExceptionGroup):
-            stack.extend(reversed(error.exceptions))
+        if issubclass(type(error), BaseExceptionGroup):
+            stack.extend(reversed(BaseExceptionGroup.exceptions.__get__(error)))
         else:
             yield error
 
 
 def _is_cancellation(error: BaseException, cancelled_class: type[BaseException]) -> bool:
     """Tell whether the error is a cancellation, or a group of nothing else."""
-    return all(isinstance(leaf, cancelled_class) for leaf in _leaves(error))
+    return all(issubclass(type(leaf), cancelled_class) for leaf in _leaves(error))
 
 
 def _keyboard_interrupt(error: BaseException) -> KeyboardInterrupt | None:
     """Return the error if it is a KeyboardInterrupt, or the first one inside a group."""
-    return next((leaf for leaf in _leaves(error) if isinstance(leaf, KeyboardInterrupt)), None)
+    for leaf in _leaves(error):
+        if issubclass(type(leaf), KeyboardInterrupt):
+            return cast("KeyboardInterrupt", leaf)
+    return None
 
 
 def _users_part(traceback: TracebackType | None) -> TracebackType | None:

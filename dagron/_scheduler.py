@@ -52,7 +52,6 @@ class Scheduler:
         "_max_concurrency",
         "_max_depth",
         "_max_nodes",
-        "_on_threads",
         "_ready_on_loop",
         "_ready_on_threads",
         "_ready_count",
@@ -61,6 +60,7 @@ class Scheduler:
         "_status",
         "_waiting",
         "_workers",
+        "on_threads",
         "running",
         "unfinished",
         "version",
@@ -85,7 +85,7 @@ class Scheduler:
         self._workers = max_workers  # worker slots that are free
         self.working: set[str] = set()  # the nodes that hold one; for reading
         self._asking: deque[str] = deque()  # nodes in flight that wait for one
-        self._on_threads = set(on_threads)
+        self.on_threads = set(on_threads)  # for reading
         self._depth: dict[str, int] = {}  # of nodes that were added by an expander
         self._removed: dict[str, None] = {}
         self._blame: dict[str, str] = {}  # why a node was skipped: the node that failed
@@ -121,7 +121,8 @@ class Scheduler:
 
     def origin(self, name: str) -> tuple[str | None, int]:
         """Return the node whose expander added this one, and how many expansions deep that was."""
-        return self._graph.added_by.get(name), self._depth.get(name, 0)
+        depth = self._depth.get(name, 0)
+        return (self._graph.added_by[name], depth) if depth else (None, 0)
 
     def blame(self, name: str) -> str | None:
         """Return the failed node because of which this one was skipped, or None."""
@@ -200,9 +201,7 @@ class Scheduler:
 
     def succeed(self, name: str) -> None:
         """Complete a running node whose expander, if any, is done: it releases its dependents."""
-        self._move(name, COMPLETED)
-        self.running -= 1
-        self.unfinished -= 1
+        self._finish(name, COMPLETED)
         waiting, status = self._waiting, self._status
         for dependent in self._graph.dependents[name]:
             waiting[dependent] = left = waiting[dependent] - 1
@@ -212,16 +211,12 @@ class Scheduler:
     def fail(self, name: str) -> None:
         """Fail a running node: everything downstream that has not started is skipped."""
         self._finish(name, FAILED)
-        self._skip_dependents(name, name)
+        self._skip(self._graph.dependents[name], name)
 
     def cancel(self, name: str) -> None:
         """Cancel a node that has not finished: everything downstream of it is skipped."""
-        if self._status[name] is RUNNING:
-            self._finish(name, CANCELLED)
-        else:
-            self._move(name, CANCELLED)
-            self.unfinished -= 1
-        self._skip_dependents(name, name)
+        self._finish(name, CANCELLED)
+        self._skip(self._graph.dependents[name], name)
 
     # -- modifications
 
@@ -242,7 +237,7 @@ class Scheduler:
         """
         depth = 0 if by is None else self._depth.get(by, 0) + 1
         if not (needs or faults) and self._is_plain_growth(modification, depth):
-            self._on_threads.update(on_threads)
+            self.on_threads.update(on_threads)
             self._grow(modification, by, depth)
             return
         landing = examine(
@@ -254,7 +249,7 @@ class Scheduler:
         if faults or landing.faults:
             raise ModificationError([*faults, *landing.faults], by)
         if landing:
-            self._on_threads.update(on_threads)
+            self.on_threads.update(on_threads)
             self._apply(landing, by, depth)
 
     def _is_plain_growth(self, modification: DynamicModification, depth: int) -> bool:
@@ -283,10 +278,10 @@ class Scheduler:
                     return False
                 names.add(name)
                 for source in spec.dependencies:
-                    if status.get(source) not in STARTED:
+                    if status.get(source) not in STARTED or type(source) is not str:
                         return False
                 for target in spec.dependents:
-                    if status.get(target) not in WAITING:
+                    if status.get(target) not in WAITING or type(target) is not str:
                         return False
         except (TypeError, AttributeError):  # its lists were spoilt; `examine` finds the words
             return False
@@ -316,7 +311,7 @@ class Scheduler:
             if not count:
                 self._make_ready(name)
             elif doomed is not None:
-                self._skip(name, doomed)
+                self._skip([name], doomed)
         self.unfinished += len(modification.add_nodes)
         self._dag = None
         self.version += 1
@@ -360,8 +355,7 @@ class Scheduler:
                 if before in UNMET:
                     unmet.append((source, target))
         for source, target in unmet:
-            if status[target] in WAITING:
-                self._skip(target, self._blame.get(source, source))
+            self._skip([target], self._blame.get(source, source))
         for name in touched:  # bring PENDING and READY in line with the countdown
             now = status.get(name)
             if now is PENDING:
@@ -391,7 +385,7 @@ class Scheduler:
         """Drop a node that was removed; its name stays used."""
         del self._status[name], self._waiting[name]
         self._depth.pop(name, None)
-        self._on_threads.discard(name)
+        self.on_threads.discard(name)
         self._removed[name] = None
         self.unfinished -= 1
 
@@ -403,33 +397,27 @@ class Scheduler:
         self._status[name] = to
 
     def _finish(self, name: str, to: NodeStatus) -> None:
+        if self._status[name] is RUNNING:
+            self.running -= 1
         self._move(name, to)
-        self.running -= 1
         self.unfinished -= 1
 
     def _make_ready(self, name: str) -> None:
         self._move(name, READY)
         self._ready_count += 1
-        queue = self._ready_on_threads if name in self._on_threads else self._ready_on_loop
+        queue = self._ready_on_threads if name in self.on_threads else self._ready_on_loop
         queue.append((self._ready_count, name))
 
     def _wait_again(self, name: str) -> None:
         self._move(name, PENDING)
         self._stale[name] = self._ready_count
 
-    def _skip(self, name: str, blame: str) -> None:
-        self._move(name, SKIPPED)
-        self._blame[name] = blame
-        self.unfinished -= 1
-        self._skip_dependents(name, blame)
-
-    def _skip_dependents(self, name: str, blame: str) -> None:
-        """Skip all that waits for the node, directly or not; no recursion: chains are long."""
-        stack = [name]
+    def _skip(self, names: Iterable[str], blame: str) -> None:
+        """Skip the nodes and all that waits for them; no recursion, since chains are long."""
+        stack = list(names)
         while stack:
-            for dependent in self._graph.dependents[stack.pop()]:
-                if self._status[dependent] in WAITING:
-                    self._move(dependent, SKIPPED)
-                    self._blame[dependent] = blame
-                    self.unfinished -= 1
-                    stack.append(dependent)
+            name = stack.pop()
+            if self._status[name] in WAITING:
+                self._finish(name, SKIPPED)
+                self._blame[name] = blame
+                stack.extend(self._graph.dependents[name])

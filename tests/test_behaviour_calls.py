@@ -560,7 +560,7 @@ def test_parameter_that_names_a_node_to_come(execute: Way) -> None:
 
 def test_parameter_of_a_root(execute: Way) -> None:
     """A root that has a parameter is told that there is nothing to fill it."""
-    with pytest.raises(TaskSignatureError, match="there is none"):
+    with pytest.raises(TaskSignatureError, match="it has no dependencies"):
         cook(execute, lambda rice: rice)
 
 

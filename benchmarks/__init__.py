@@ -1,0 +1,1 @@
+"""Measures dagron against schedulers written by hand; `python benchmarks/run.py` is the command."""
