@@ -15,7 +15,7 @@ from math import inf
 
 from dagron._errors import Fault, ModificationError
 from dagron._graph import DAG, frozen
-from dagron._landing import Landing, examine
+from dagron._landing import Landing, examine, unfilled
 from dagron._modification import DynamicModification
 from dagron._status import (
     CANCELLED,
@@ -201,7 +201,9 @@ class Scheduler:
 
     def succeed(self, name: str) -> None:
         """Complete a running node whose expander, if any, is done: it releases its dependents."""
-        self._finish(name, COMPLETED)
+        self._move(name, COMPLETED)
+        self.running -= 1
+        self.unfinished -= 1
         waiting, status = self._waiting, self._status
         for dependent in self._graph.dependents[name]:
             waiting[dependent] = left = waiting[dependent] - 1
@@ -236,7 +238,7 @@ class Scheduler:
         tasks of new nodes must find among their dependencies, ``faults`` what the caller found.
         """
         depth = 0 if by is None else self._depth.get(by, 0) + 1
-        if not (needs or faults) and self._is_plain_growth(modification, depth):
+        if not faults and self._is_plain_growth(modification, depth, needs):
             self.on_threads.update(on_threads)
             self._grow(modification, by, depth)
             return
@@ -252,7 +254,12 @@ class Scheduler:
             self.on_threads.update(on_threads)
             self._apply(landing, by, depth)
 
-    def _is_plain_growth(self, modification: DynamicModification, depth: int) -> bool:
+    def _is_plain_growth(
+        self,
+        modification: DynamicModification,
+        depth: int,
+        needs: Mapping[str, Sequence[str]] | None,
+    ) -> bool:
         """Tell whether a modification is surely sound; False means: look closer.
 
         It is when it only adds nodes, each of them after nodes that have started and before nodes
@@ -283,6 +290,8 @@ class Scheduler:
                 for target in spec.dependents:
                     if status.get(target) not in WAITING or type(target) is not str:
                         return False
+                if needs and name in needs and unfilled(needs[name], spec.dependencies):
+                    return False
         except (TypeError, AttributeError):  # its lists were spoilt; `examine` finds the words
             return False
         return len(names) == len(specs)

@@ -625,7 +625,7 @@ def test_one_node_with_two_faults() -> None:
     """E7: a node whose name is taken has its edges looked at all the same."""
     error = refusal(dag("a", "b"), adding(spec("a", "ghost")))
     assert found(error) == [("duplicate", "a"), ("unknown", "ghost")]
-    error = refusal(dag("a", "b"), adding(spec("a", "b", dependents=("b",))))
+    error = refusal(dag("a", "b"), adding(DynamicNodeSpec("a", print, ["b"], ["b"])))
     assert found(error) == [("duplicate", "a")]
 
 
