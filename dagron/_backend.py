@@ -14,6 +14,7 @@ class Host:
     __slots__ = (
         "_cancelling",
         "_cancelling_before",
+        "abandonable",
         "call_soon",
         "cancelled_class",
         "current_task",
@@ -21,6 +22,7 @@ class Host:
 
     cancelled_class: type[BaseException]
     call_soon: Callable[..., object]  # from any thread, also from a signal handler
+    abandonable: bool  # whether worker threads are called so that they can be given up
     current_task: Callable[[], Any] | None  # where tasks have a cancel() that respects no scope
 
     def __init__(self) -> None:
@@ -34,9 +36,13 @@ class Host:
             self._cancelling: Callable[[], int] = task.cancelling
             self.call_soon = loop.call_soon_threadsafe
             self.current_task = asyncio.current_task
+            self.abandonable = True
         else:  # trio knows only cancel scopes
             self._cancelling = int
             self.current_task = None
+            # What an abandonable thread calls in the loop, trio runs in a system task, which no
+            # cancellation of the run would reach: only where a second Ctrl-C may give threads up.
+            self.abandonable = False
             self.call_soon = loop.run_sync_soon
         self._cancelling_before = self._cancelling()
 

@@ -3,11 +3,17 @@
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from types import FunctionType, MethodType
+from types import CoroutineType, FunctionType, MethodType
 from typing import Any, NamedTuple, NoReturn
 
-from dagron._errors import NotAwaitedError, TaskSignatureError
+from dagron._errors import (
+    ExpansionError,
+    MissingTaskError,
+    NotAwaitedError,
+    TaskSignatureError,
+)
 from dagron._landing import INPUTS
+from dagron._modification import DynamicNodeSpec
 from dagron._names import uncallable
 
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
@@ -179,3 +185,31 @@ def _read_expander_by_inspection(node: str, function: Callable[..., Any]) -> Exp
             node,
         ) from None
     return Expander(function, bool(_flags(function) & _COROUTINE), wants_graph)
+
+
+def missing_task(name: str) -> MissingTaskError:
+    return MissingTaskError(
+        f"node {name!r:.60} was reached, and it has no task\n"
+        f"  help: give it one in tasks, or let an expander remove it before",
+        (name,),
+    )
+
+
+def not_a_modification(name: str, returned: object) -> ExpansionError:
+    help = "return dagron.DynamicModification(add_nodes=[...]), or None for no change"
+    if isinstance(returned, CoroutineType):
+        returned.close()
+        help = f"did you forget 'await'? write: return await {returned.__name__}(...)"
+    elif isinstance(returned, DynamicNodeSpec):
+        help = "wrap it: return dagron.DynamicModification(add_nodes=[spec])"
+    elif isinstance(returned, list):
+        help = "wrap it: return dagron.DynamicModification(add_nodes=the_list)"
+    try:
+        text = repr(returned)
+    except Exception as broken:
+        text = f"<its repr() raised {type(broken).__name__}>"
+    return ExpansionError(
+        f"the expander of node {name!r:.60} returned {type(returned).__name__}: "
+        f"{text[:60]}{'...' * (len(text) > 60)}\n"
+        f"  help: {help}"
+    )

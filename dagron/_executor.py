@@ -123,6 +123,8 @@ class DynamicExecutor:
         self._check_tasks(tasks)
         run = Run(self._dag, tasks, self._expanders, self._limits)
         handler.run = run
+        if handler.installed:
+            run.let_threads_be_abandoned()
         if handler.count:  # it came before there was a run
             run.interrupt_soon()
         try:

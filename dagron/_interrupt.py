@@ -32,6 +32,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
+        self.installed = False
         self.run: Interruptible | None = None  # from when the run has begun until it has ended
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
@@ -72,6 +73,7 @@ def interrupts() -> Iterator[Interrupts]:
         yield handler
         return
     signal.signal(signal.SIGINT, handler)
+    handler.installed = True
     try:
         yield handler
     finally:

@@ -1,10 +1,10 @@
 """One run: the anyio shell around a `Scheduler`. All state of a run lives here and ends with it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from time import perf_counter, time
-from types import CoroutineType, TracebackType
-from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+from types import CoroutineType
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, Event, TaskHandle, create_task_group
 from anyio.abc import TaskGroup
@@ -15,23 +15,28 @@ from dagron._calls import (
     Expander,
     Parameters,
     is_awaitable,
+    missing_task,
+    not_a_modification,
     read_expander,
     read_task,
     refuse_coroutine,
 )
 from dagron._errors import (
-    ExpansionError,
     Fault,
-    InternalError,
-    MissingTaskError,
     ModificationError,
-    RunFailedError,
     TaskSignatureError,
 )
 from dagron._graph import DAG
 from dagron._landing import unfilled, unfilled_text
 from dagron._modification import DynamicModification, DynamicNodeSpec
-from dagron._names import shown
+from dagron._raised import (
+    broken_open,
+    forget_our_frames,
+    internal_error,
+    is_cancellation,
+    keyboard_interrupt,
+    leaves,
+)
 from dagron._results import (
     EXPANDER_FAILED,
     ExecutionResult,
@@ -89,7 +94,7 @@ class Run:
         try:
             self._scheduler = Scheduler(dag, on_threads=on_threads, **limits._asdict())
         except Exception as bug:
-            raise _internal_error(bug) from bug
+            raise internal_error(bug) from bug
         self._on_threads = self._scheduler.on_threads
         self._results: dict[str, NodeResult] = {}
         self._host = Host()
@@ -120,6 +125,14 @@ class Run:
         Raises the caller's cancellation, a `KeyboardInterrupt` or an `InternalError`, bare, after
         every node has ended.
         """
+        try:
+            return await self._main()
+        finally:
+            # From Python 3.12 on the frames of an error that is kept lead back to this run.
+            del self._tasks, self._parameters, self._expanders, self._results
+            del self._scheduler, self._handles, self._on_threads
+
+    async def _main(self) -> ExecutionResult:
         began = perf_counter()
         await checkpoint_if_cancelled()
         try:
@@ -128,9 +141,9 @@ class Run:
         except BaseException as error:
             # Nodes raise nothing into the group: this is the caller's cancellation, or what a
             # backend threw into the host. A KeyboardInterrupt is not lost in either.
-            self._interrupt = self._interrupt or _keyboard_interrupt(error)
+            self._interrupt = self._interrupt or keyboard_interrupt(error)
             if self._interrupt is None and isinstance(error, Exception):
-                raise _broken_open(error, list(self._handles)) from next(_leaves(error))
+                raise broken_open(error, list(self._handles)) from next(leaves(error))
             if self._interrupt is None:
                 raise
         finally:
@@ -140,13 +153,13 @@ class Run:
         if self._interrupt is not None:
             raise self._interrupt from None
         if self._bug is None and self._handles:
-            raise _broken_open(None, list(self._handles))
+            raise broken_open(None, list(self._handles))
         if self._bug is None:
             try:
                 return self._result(began)
             except Exception as bug:
                 self._bug = bug
-        raise _internal_error(self._bug) from self._bug
+        raise internal_error(self._bug) from self._bug
 
     async def _pace(self) -> None:
         """Spawn ready nodes, one batch per pass of the event loop, until all nodes are done."""
@@ -206,7 +219,7 @@ class Run:
         try:
             task = self._tasks.get(name)
             if task is None:
-                raise _missing_task(name)
+                raise missing_task(name)
             if name in self._on_threads:
                 call = await self._call_on_thread(name, task)
                 if call.error is not None:
@@ -331,7 +344,7 @@ class Run:
     def _land(self, name: str, modification: object) -> None:
         """Read the new nodes' callables and land the modification, or change nothing and raise."""
         if not isinstance(modification, DynamicModification):
-            raise _not_a_modification(name, modification)
+            raise not_a_modification(name, modification)
         on_threads: list[str] = []
         needs: dict[str, Parameters] = {}
         expanders: dict[str, Expander] = {}
@@ -423,18 +436,16 @@ class Run:
         A cancellation is the run's or its caller's and goes on, or it is some library's own affair
         and a failure like any other. KeyboardInterrupt cancels the run.
         """
-        if _is_cancellation(error, self._host.cancelled_class) and self._host.is_cancelling():
+        if is_cancellation(error, self._host.cancelled_class) and self._host.is_cancelling():
             self._stopping = True  # the host may hear of it later than this node
             reason = "the run was cancelled"
             self._report(name, CANCELLED, value, None, seconds, started_at, reason)
             return False
-        interrupt = _keyboard_interrupt(error)
+        interrupt = keyboard_interrupt(error)
         if interrupt is not None:
             self._interrupt = self._interrupt or interrupt
             self._stop()
-        # Through the base class: a subclass may have overridden these, and got them wrong.
-        traceback = vars(BaseException)["__traceback__"].__get__(error)
-        BaseException.with_traceback(error, _users_part(traceback))
+        forget_our_frames(error)
         self._report(name, FAILED, value, error, seconds, started_at, reason)
         return True
 
@@ -493,97 +504,13 @@ class Run:
         self._interrupt = self._interrupt or KeyboardInterrupt()
         self._stop()
 
+    def let_threads_be_abandoned(self) -> None:
+        """Call threads so that `abandon_threads_soon` has an effect, at a price on trio."""
+        self._host.abandonable = True
+
     def abandon_threads_soon(self) -> None:
         self._host.call_soon(self._abandon_threads)
 
     def _abandon_threads(self) -> None:
         for call in list(self._threads):
             call.abandon()
-
-
-def _internal_error(bug: Exception) -> InternalError:
-    return InternalError(
-        f"dagron's own bookkeeping failed: {bug}\n"
-        f"  help: this is a bug in dagron; please report it with this traceback"
-    )
-
-
-def _broken_open(error: Exception | None, unfinished: list[str]) -> RunFailedError:
-    """Return the error for a run whose task group was cancelled by what a node did to it."""
-    if error is None:
-        what = "these nodes were cancelled from outside before they began"
-        help = "cancel the task that awaits execute(), not all tasks of the loop"
-    else:
-        what = f"a node broke the run's task group: {next(_leaves(error))}; unfinished"
-        help = "close what a node opens: do not yield inside a cancel scope or a task group"
-    return RunFailedError(f"{what}: {shown(unfinished) or 'none'}\n  help: {help}")
-
-
-def _missing_task(name: str) -> MissingTaskError:
-    return MissingTaskError(
-        f"node {name!r:.60} was reached, and it has no task\n"
-        f"  help: give it one in tasks, or let an expander remove it before",
-        (name,),
-    )
-
-
-def _not_a_modification(name: str, returned: object) -> ExpansionError:
-    help = "return dagron.DynamicModification(add_nodes=[...]), or None for no change"
-    if isinstance(returned, CoroutineType):
-        returned.close()
-        help = f"did you forget 'await'? write: return await {returned.__name__}(...)"
-    elif isinstance(returned, DynamicNodeSpec):
-        help = "wrap it: return dagron.DynamicModification(add_nodes=[spec])"
-    elif isinstance(returned, list):
-        help = "wrap it: return dagron.DynamicModification(add_nodes=the_list)"
-    try:
-        text = repr(returned)
-    except Exception as broken:
-        text = f"<its repr() raised {type(broken).__name__}>"
-    return ExpansionError(
-        f"the expander of node {name!r:.60} returned {type(returned).__name__}: "
-        f"{text[:60]}{'...' * (len(text) > 60)}\n"
-        f"  help: {help}"
-    )
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, or what is in the group, at any depth; a loop, since groups can be deep.
-
-    Not ``split()``, and not ``isinstance``: both ask what a subclass may have got wrong.
-    """
-    stack = [error]
-    while stack:
-        error = stack.pop()
-        if issubclass(type(error), BaseExceptionGroup):
-            stack.extend(reversed(BaseExceptionGroup.exceptions.__get__(error)))
-        else:
-            yield error
-
-
-def _is_cancellation(error: BaseException, cancelled_class: type[BaseException]) -> bool:
-    """Tell whether the error is a cancellation, or a group of nothing else."""
-    return all(issubclass(type(leaf), cancelled_class) for leaf in _leaves(error))
-
-
-def _keyboard_interrupt(error: BaseException) -> KeyboardInterrupt | None:
-    """Return the error if it is a KeyboardInterrupt, or the first one inside a group."""
-    for leaf in _leaves(error):
-        if issubclass(type(leaf), KeyboardInterrupt):
-            return cast("KeyboardInterrupt", leaf)
-    return None
-
-
-def _users_part(traceback: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the user's first frame on.
-
-    Frames of this package would tell the user nothing, and they hold the run: a result that is kept
-    would keep all of it alive.
-    """
-    while traceback is not None and _is_ours(traceback):
-        traceback = traceback.tb_next
-    return traceback
-
-
-def _is_ours(traceback: TracebackType) -> bool:
-    return str(traceback.tb_frame.f_globals.get("__name__", "")).startswith("dagron.")

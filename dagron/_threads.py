@@ -73,7 +73,9 @@ class ThreadCall:
         counts, and the cancellation comes again at the next checkpoint.
         """
         try:
-            await to_thread.run_sync(self, abandon_on_cancel=True, limiter=limiter)
+            await to_thread.run_sync(
+                self, abandon_on_cancel=self._host.abandonable, limiter=limiter
+            )
         except self._host.cancelled_class:
             if self._claim.acquire(blocking=False):  # the thread had not begun, and now it cannot
                 raise

@@ -494,13 +494,9 @@ class Outcome:
                 raise
 
 
-@ON_ASYNCIO
 async def test_a_cancelled_run_cancels_what_its_threads_wait_for_in_the_loop() -> None:
     """E13, for a sync node that calls back into the loop and waits there: the callback is cancelled
     with the run. Nothing else could end it, and `execute` waits for the thread.
-
-    (On trio such a callback runs in a system task, which no scope of the run reaches: trio does so
-    for every thread that can be given up, as ours can after a second Ctrl-C.)
     """
     waiting, gate = anyio.Event(), anyio.Event()
     seen: list[str] = []
