@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from math import inf
+from typing import Any, Literal
 
 import anyio
 from anyio.lowlevel import current_token
@@ -15,7 +16,7 @@ from dagron._landing import SUGGESTIONS
 from dagron._modification import ExpanderFunction
 from dagron._names import checked_name, did_you_mean, shown
 from dagron._results import ExecutionResult
-from dagron._run import Limits, Run
+from dagron._run import Ending, Limits, Run
 
 
 class DynamicExecutor:
@@ -33,6 +34,10 @@ class DynamicExecutor:
     (None: no bound). ``max_nodes`` bounds the nodes in the graph, and ``max_depth`` how many
     expansions deep a node may be added: a modification that goes beyond is refused.
 
+    ``on_failure`` says what a failed node does to the rest: ``"skip"``, its descendants are
+    skipped and everything else goes on, or ``"cancel"``, the first failure ends the run and all
+    that has not finished is cancelled.
+
     An executor keeps no state of a run, and never changes its DAG: any number of runs may use it at
     once. Raises `TypeError` or `ValueError` that name the parameter and the value, and
     `TaskSignatureError` for an expander that cannot be called with these arguments.
@@ -47,6 +52,7 @@ class DynamicExecutor:
         max_concurrency: int | None = None,
         max_nodes: int = 1_000_000,
         max_depth: int = 1_000,
+        on_failure: Literal["skip", "cancel"] = "skip",
     ) -> None:
         if not isinstance(dag, DAG):
             help = "write dagron.DAG.builder().add_node(...).build()"
@@ -60,6 +66,12 @@ class DynamicExecutor:
             checked_name(name): read_expander(name, function)
             for name, function in expanders.items()
         }
+        if on_failure not in ("skip", "cancel"):
+            raise ValueError(
+                f"on_failure is 'skip' or 'cancel', not {on_failure!r:.60}\n"
+                f"  help: write on_failure='cancel' to end the run at the first failure"
+            )
+        self._cancel_on_failure = on_failure == "cancel"
         self._limits = Limits(
             _counted("max_workers", _default_workers() if max_workers is None else max_workers),
             None if max_concurrency is None else _counted("max_concurrency", max_concurrency),
@@ -67,7 +79,9 @@ class DynamicExecutor:
             _counted("max_depth", max_depth),
         )
 
-    async def execute(self, tasks: Mapping[str, Callable[..., Any]]) -> ExecutionResult:
+    async def execute(
+        self, tasks: Mapping[str, Callable[..., Any]], *, timeout: float | None = None
+    ) -> ExecutionResult:
         """Run the graph to its end and return what became of every node.
 
         ``tasks`` maps the name of each node to a callable. An ``async def`` runs in the event loop,
@@ -80,18 +94,24 @@ class DynamicExecutor:
         A node that fails, or whose expander does, makes its descendants SKIPPED; everything else
         goes on, and nothing is raised: see `ExecutionResult.raise_for_failures`.
 
+        ``timeout`` ends the run after that many seconds: nodes that have not finished are
+        CANCELLED, and the result is returned with ``ok`` False. Who wants an exception writes
+        ``anyio.fail_after`` or ``asyncio.timeout`` around the call instead.
+
         Cancelling the awaiting task cancels all nodes, and raises when they have ended; a worker
         thread cannot be stopped and is waited for. KeyboardInterrupt does the same.
 
         Raises, before anything runs: `UnknownNodeError` for a task or for expanders that name no
         node, `MissingTaskError`, `TaskSignatureError` for a task that cannot be called.
         """
-        self._check_tasks(tasks)
-        run = Run(self._dag, tasks, self._expanders, self._limits)
-        return await self._finish(run)
+        return await self._finish(self._new_run(tasks, timeout))
 
     def execute_sync(
-        self, tasks: Mapping[str, Callable[..., Any]], *, backend: str = "asyncio"
+        self,
+        tasks: Mapping[str, Callable[..., Any]],
+        *,
+        timeout: float | None = None,
+        backend: str = "asyncio",
     ) -> ExecutionResult:
         """Do what `execute` does from a program without an event loop, and block until the end.
 
@@ -109,7 +129,9 @@ class DynamicExecutor:
             )
         _refuse_inside_event_loop()
         with interrupts() as handler:
-            outcome = anyio.run(self._execute_interruptible, tasks, handler, backend=backend)
+            outcome = anyio.run(
+                self._execute_interruptible, tasks, timeout, handler, backend=backend
+            )
         if isinstance(outcome, KeyboardInterrupt):
             raise outcome
         if handler.count:  # it came with the last node's end, or after it
@@ -117,12 +139,13 @@ class DynamicExecutor:
         return outcome
 
     async def _execute_interruptible(
-        self, tasks: Mapping[str, Callable[..., Any]], handler: Interrupts
+        self,
+        tasks: Mapping[str, Callable[..., Any]],
+        timeout: float | None,
+        handler: Interrupts,
     ) -> ExecutionResult | KeyboardInterrupt:
         """Return a KeyboardInterrupt instead of raising it through the event loop."""
-        self._check_tasks(tasks)
-        run = Run(self._dag, tasks, self._expanders, self._limits)
-        handler.run = run
+        handler.run = run = self._new_run(tasks, timeout)
         if handler.installed:
             run.let_threads_be_abandoned()
         if handler.count:  # it came before there was a run
@@ -133,6 +156,11 @@ class DynamicExecutor:
             return interrupt.with_traceback(None)
         finally:
             handler.run = None
+
+    def _new_run(self, tasks: Mapping[str, Callable[..., Any]], timeout: float | None) -> Run:
+        self._check_tasks(tasks)
+        ending = Ending(self._cancel_on_failure, _seconds("timeout", timeout))
+        return Run(self._dag, tasks, self._expanders, self._limits, ending)
 
     async def _finish(self, run: Run) -> ExecutionResult:
         result = await run.main()
@@ -188,6 +216,23 @@ def _counted(parameter: str, value: object) -> int:
     if value < 1:
         raise ValueError(f"{parameter} is at least 1, not {value}\n  help: write {parameter}=1")
     return value
+
+
+def _seconds(parameter: str, value: object) -> float | None:
+    """Return a span of time that is a number above 0, or None, or refuse it."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"{parameter} is a number of seconds, not {type(value).__name__}: {value!r:.60}\n"
+            f"  help: write {parameter}=2.5, for example"
+        )
+    if not 0 < value < inf:
+        raise ValueError(
+            f"{parameter} is above 0 seconds, not {value}\n"
+            f"  help: leave {parameter} out for no limit"
+        )
+    return float(value)
 
 
 def _default_workers() -> int:

@@ -183,6 +183,11 @@ class ExecutionResult:
             where = "expander of node" if result.reason == EXPANDER_FAILED else "node"
             text = error_text(result.error).replace("\n", "\n    ")
             lines.append(f"  {where} {result.name!r:.60}{added}: {text}")
+        if self.cancelled:
+            reasons = (
+                result.reason for result in self.node_results.values() if result.status is CANCELLED
+            )
+            lines.append(f"  cancelled: {next(reasons)}")
         if len(failed) > SHOWN_FAILURES:
             lines.append(f"  and {len(failed) - SHOWN_FAILURES:,} more")
         lines.append("  help: .failures maps each failed node to its exception")

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
+from math import inf
 from time import perf_counter, time
 from types import CoroutineType
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from anyio import CapacityLimiter, Event, TaskHandle, create_task_group
+from anyio import CapacityLimiter, Event, TaskHandle, create_task_group, current_time
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
@@ -70,6 +71,13 @@ class Limits(NamedTuple):
     max_depth: int
 
 
+class Ending(NamedTuple):
+    """What cuts a run short."""
+
+    on_failure: bool = False  # the first failure
+    timeout: float | None = None  # seconds
+
+
 class Run:
     """A run in progress; made and awaited, with `main`, in the task that hosts it."""
 
@@ -79,6 +87,7 @@ class Run:
         tasks: Mapping[str, Callable[..., Any]],
         expanders: Mapping[str, Expander],
         limits: Limits,
+        ending: Ending,
     ) -> None:
         self._tasks = dict(tasks)
         self._parameters: dict[str, Parameters] = {}  # of the tasks that have any to fill
@@ -104,6 +113,9 @@ class Run:
         self._wake = Event()
         self._budget = 0  # tasks that may still be spawned before the pacer's next turn
         self._stopping = False
+        self._ending = ending
+        self._deadline = inf  # on the loop's clock
+        self._cut: str | None = None  # why the run is ended, as a result, before all nodes are
         self._handles: dict[str, TaskHandle[None]] = {}  # of the nodes in flight
         self._askers: dict[str, Event] = {}  # nodes in flight that wait for a worker slot
         self._threads: set[ThreadCall] = set()
@@ -137,6 +149,9 @@ class Run:
         await checkpoint_if_cancelled()
         try:
             async with create_task_group() as self._group:
+                if self._ending.timeout is not None:
+                    self._deadline = current_time() + self._ending.timeout
+                    self._group.cancel_scope.deadline = self._deadline
                 await self._pace()
         except BaseException as error:
             # Nodes raise nothing into the group: this is the caller's cancellation, or what a
@@ -156,6 +171,7 @@ class Run:
             raise broken_open(None, list(self._handles))
         if self._bug is None:
             try:
+                self._notice_deadline()
                 return self._result(began)
             except Exception as bug:
                 self._bug = bug
@@ -204,6 +220,18 @@ class Run:
         elif not scheduler.running:
             raise RuntimeError(f"{scheduler.unfinished:,} nodes wait, and nothing is running")
 
+    def _notice_deadline(self) -> None:
+        """End the run as a result if it was the run's own timeout that cancelled it."""
+        is_over = self._group.cancel_scope.cancel_called and current_time() >= self._deadline
+        if is_over and self._cut is None:
+            self._cut_short(f"the run's timeout of {self._ending.timeout:g} s was over")
+
+    def _cut_short(self, reason: str) -> None:
+        """End the run as a result: what has not finished is cancelled."""
+        self._cut = reason
+        self._stop()
+        self._scheduler.cancel_rest()
+
     def _stop(self) -> None:
         """Cancel everything: `main` says afterwards why."""
         self._stopping = True
@@ -215,8 +243,12 @@ class Run:
         """Run one node from its body to its outcome. What user code raises is caught here only."""
         value = None
         seconds: float | None = None  # known when the body has ended
-        started_at, began = time(), perf_counter()
+        started_at: float | None = None
+        began = perf_counter()
         try:
+            if self._stopping:  # cancelled between its spawn and this, its first step
+                await checkpoint()
+            started_at = time()
             task = self._tasks.get(name)
             if task is None:
                 raise missing_task(name)
@@ -399,21 +431,36 @@ class Run:
         value: Any,
         error: BaseException | None,
         seconds: float,
-        started_at: float,
+        started_at: float | None,
         reason: str | None = None,
+        ends_run: bool = False,
     ) -> None:
         """Record what became of a node, and start what that releases."""
         scheduler = self._scheduler
         try:
+            if status is CANCELLED:
+                self._notice_deadline()
+                reason = self._cut or "the run was cancelled"
             del self._handles[name]
             added_by, depth = scheduler.origin(name) if scheduler.version else (None, 0)
             self._results[name] = new_result(
-                name, status, value, error, seconds, started_at, 1, added_by, depth, reason
+                name,
+                status,
+                value,
+                error,
+                seconds,
+                started_at,
+                0 if started_at is None else 1,
+                added_by,
+                depth,
+                reason,
             )
             if status is COMPLETED:
                 scheduler.succeed(name)
             elif status is FAILED:
                 scheduler.fail(name)
+                if ends_run:
+                    self._cut_short(f"the run was ended because {name!r} failed")
             else:
                 scheduler.cancel(name)
             if name in scheduler.working:
@@ -428,7 +475,7 @@ class Run:
         error: BaseException,
         value: Any,
         seconds: float,
-        started_at: float,
+        started_at: float | None,
         reason: str | None,
     ) -> bool:
         """Sort what user code raised; tell whether that settles it, else it is to be re-raised.
@@ -438,15 +485,16 @@ class Run:
         """
         if is_cancellation(error, self._host.cancelled_class) and self._host.is_cancelling():
             self._stopping = True  # the host may hear of it later than this node
-            reason = "the run was cancelled"
-            self._report(name, CANCELLED, value, None, seconds, started_at, reason)
+            self._report(name, CANCELLED, value, None, seconds, started_at)
             return False
         interrupt = keyboard_interrupt(error)
         if interrupt is not None:
             self._interrupt = self._interrupt or interrupt
             self._stop()
+        is_last_straw = self._ending.on_failure and not self._stopping
+        self._stopping = self._stopping or is_last_straw
         forget_our_frames(error)
-        self._report(name, FAILED, value, error, seconds, started_at, reason)
+        self._report(name, FAILED, value, error, seconds, started_at, reason, is_last_straw)
         return True
 
     def _core(self, method: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
@@ -473,7 +521,7 @@ class Run:
         reasons: dict[str, str] = {}  # one text for all that a node is to blame for
         for name in dag._order:
             result = results.get(name)
-            ordered[name] = self._skipped(name, reasons) if result is None else result
+            ordered[name] = self._never_run(name, reasons) if result is None else result
         unused = [name for name in self._expanders if not scheduler.was_known(name)]
         return ExecutionResult(
             ordered,
@@ -483,13 +531,15 @@ class Run:
             total_duration_seconds=perf_counter() - began,
         )
 
-    def _skipped(self, name: str, reasons: dict[str, str]) -> NodeResult:
-        blamed = self._scheduler.blame(name) or name
+    def _never_run(self, name: str, reasons: dict[str, str]) -> NodeResult:
+        status = self._scheduler.status(name)
+        blamed = self._scheduler.blame(name) or ""
         reason = reasons.get(blamed)
         if reason is None:
-            reason = reasons[blamed] = skip_reason(blamed)
+            reason = skip_reason(blamed) if status is SKIPPED else self._cut or ""
+            reasons[blamed] = reason
         added_by, depth = self._scheduler.origin(name)
-        return new_result(name, SKIPPED, None, None, 0.0, None, 0, added_by, depth, reason)
+        return new_result(name, status, None, None, 0.0, None, 0, added_by, depth, reason)
 
     # -- interrupts: called from a signal handler, at any moment
 

@@ -220,6 +220,12 @@ class Scheduler:
         self._finish(name, CANCELLED)
         self._skip(self._graph.dependents[name], name)
 
+    def cancel_rest(self) -> None:
+        """Cancel every node that waits or is ready: the run ends before their turn came."""
+        for name, status in self._status.items():
+            if status in WAITING:
+                self._finish(name, CANCELLED)
+
     # -- modifications
 
     def land(

@@ -608,3 +608,20 @@ def test_nothing_depends_on_hash_order() -> None:
     for sign in ("was refused", "did you mean", "SKIPPED", "COMPLETED"):
         assert sign in outputs[0]
     assert outputs == [outputs[0]] * 5
+
+
+def test_the_rest_is_cancelled() -> None:
+    """`cancel_rest` cancels what waits and what is ready; a node that runs reports by itself."""
+    run = Scheduler(dag("a", "b", ("a", "c"), ("c", "d")), max_concurrency=1)
+    assert run.take_ready(9) == ["a"]
+    run.cancel_rest()
+    assert {name: str(run.status(name)) for name in run.dag()} == {
+        "a": "RUNNING",
+        "b": "CANCELLED",
+        "c": "CANCELLED",
+        "d": "CANCELLED",
+    }
+    assert (run.unfinished, run.running) == (1, 1)
+    run.cancel("a")
+    assert (run.unfinished, run.running) == (0, 0)
+    assert run.take_ready(9) == []

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
@@ -34,16 +35,24 @@ class Way:
     def __str__(self) -> str:
         return self.name
 
-    def __call__(self, executor: DynamicExecutor, tasks: Mapping[str, Any]) -> ExecutionResult:
+    def __call__(
+        self, executor: DynamicExecutor, tasks: Mapping[str, Any], **options: Any
+    ) -> ExecutionResult:
         if self.blocking:
-            return executor.execute_sync(tasks, backend=self.backend)
+            return executor.execute_sync(tasks, backend=self.backend, **options)
         return anyio.run(
-            self._await, executor, tasks, backend=self.backend, backend_options=self.options
+            partial(self._await, **options),
+            executor,
+            tasks,
+            backend=self.backend,
+            backend_options=self.options,
         )
 
-    async def _await(self, executor: DynamicExecutor, tasks: Mapping[str, Any]) -> ExecutionResult:
+    async def _await(
+        self, executor: DynamicExecutor, tasks: Mapping[str, Any], **options: Any
+    ) -> ExecutionResult:
         try:
-            return await executor.execute(tasks)
+            return await executor.execute(tasks, **options)
         finally:
             if self.backend == "asyncio":
                 assert asyncio.all_tasks() == {asyncio.current_task()}, "a task was left behind"
