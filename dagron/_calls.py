@@ -8,12 +8,14 @@ from typing import Any, NamedTuple, NoReturn
 
 from dagron._errors import (
     ExpansionError,
+    Fault,
     MissingTaskError,
     NotAwaitedError,
     TaskSignatureError,
 )
-from dagron._landing import INPUTS
-from dagron._modification import DynamicNodeSpec
+from dagron._graph import DAG
+from dagron._landing import INPUTS, unfilled, unfilled_text
+from dagron._modification import DynamicModification, DynamicNodeSpec
 from dagron._names import uncallable
 
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
@@ -213,3 +215,76 @@ def not_a_modification(name: str, returned: object) -> ExpansionError:
         f"{text[:60]}{'...' * (len(text) > 60)}\n"
         f"  help: {help}"
     )
+
+
+class NewNodes(NamedTuple):
+    """What the callables of a modification's new nodes turned out to be."""
+
+    on_threads: list[str]
+    parameters: dict[str, Parameters]  # of the tasks that have any to fill
+    expanders: dict[str, Expander]
+    faults: list[Fault]
+
+
+def read_tasks(
+    tasks: Mapping[str, Callable[..., Any]], dag: DAG
+) -> tuple[list[str], dict[str, Parameters]]:
+    """Return which of the initial tasks run on threads, and the parameters of those that have any.
+
+    Raises `TaskSignatureError` for a task that cannot be called, or not with what its node has.
+    """
+    on_threads = []
+    parameters = {}
+    for name, task in tasks.items():
+        read = read_task(name, task)
+        if not read.on_loop:
+            on_threads.append(name)
+        if read.parameters is not None:
+            dependencies = dag.dependencies(name)
+            for parameter in unfilled(read.parameters.names(), dependencies):
+                message, help = unfilled_text(name, parameter, dependencies)
+                raise TaskSignatureError(f"{message}\n  help: {help}", name, parameter)
+            parameters[name] = read.parameters
+    return on_threads, parameters
+
+
+def read_specs(
+    modification: DynamicModification, by: Expander, known: Mapping[str, Expander]
+) -> NewNodes:
+    """Read the callables of the nodes that a modification adds; what is wrong becomes a fault.
+
+    ``by`` is the expander that returned it, ``known`` the expanders by the names of their nodes.
+    """
+    new = NewNodes([], {}, {}, [])
+    for spec in modification.add_nodes:
+        if not isinstance(spec, DynamicNodeSpec):
+            continue  # the list was spoilt after it was made: landing it tells so
+        name = spec.name
+        try:
+            if spec.expander is not None:
+                new.expanders[name] = _read_spec_expander(name, spec.expander, by, known)
+        except TaskSignatureError as error:
+            new.faults.append(Fault.of("signature", name, error))
+        try:
+            read = read_task(name, spec.task)
+        except TaskSignatureError as error:
+            new.faults.append(Fault.of("signature", name, error))
+            continue
+        if not read.on_loop:
+            new.on_threads.append(name)
+        if read.parameters is not None:
+            new.parameters[name] = read.parameters
+    return new
+
+
+def _read_spec_expander(
+    name: str, function: Callable[..., Any], by: Expander, known: Mapping[str, Expander]
+) -> Expander:
+    if name in known:
+        raise TaskSignatureError(
+            f"node {name!r:.60} has two expanders, one of its spec and one of the executor\n"
+            f"  help: give it one of them",
+            name,
+        )
+    # Children of one kind often expand as their parent does: read that function once.
+    return by if by.function is function else read_expander(name, function)

@@ -14,22 +14,18 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from dagron._backend import Host
 from dagron._calls import (
     Expander,
-    Parameters,
     is_awaitable,
     missing_task,
     not_a_modification,
-    read_expander,
-    read_task,
+    read_specs,
+    read_tasks,
     refuse_coroutine,
 )
-from dagron._errors import (
-    Fault,
-    ModificationError,
-    TaskSignatureError,
-)
+from dagron._collect import collect
+from dagron._errors import ModificationError, TaskSignatureError
 from dagron._graph import DAG
-from dagron._landing import unfilled, unfilled_text
-from dagron._modification import DynamicModification, DynamicNodeSpec
+from dagron._landing import unfilled
+from dagron._modification import DynamicModification
 from dagron._raised import (
     broken_open,
     forget_our_frames,
@@ -38,15 +34,9 @@ from dagron._raised import (
     keyboard_interrupt,
     leaves,
 )
-from dagron._results import (
-    EXPANDER_FAILED,
-    ExecutionResult,
-    NodeResult,
-    new_result,
-    skip_reason,
-)
+from dagron._results import EXPANDER_FAILED, ExecutionResult, NodeResult, new_result
 from dagron._scheduler import Scheduler
-from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED, NodeStatus
+from dagron._status import CANCELLED, COMPLETED, FAILED, NodeStatus
 from dagron._threads import ThreadCall
 
 # A large ready set becomes tasks batch by batch, one batch per pass of the event loop: the first
@@ -90,16 +80,8 @@ class Run:
         ending: Ending,
     ) -> None:
         self._tasks = dict(tasks)
-        self._parameters: dict[str, Parameters] = {}  # of the tasks that have any to fill
         self._expanders = dict(expanders)
-        on_threads = []
-        for name, task in self._tasks.items():
-            read = read_task(name, task)
-            if not read.on_loop:
-                on_threads.append(name)
-            if read.parameters is not None:
-                self._check_parameters(name, read.parameters, dag)
-                self._parameters[name] = read.parameters
+        on_threads, self._parameters = read_tasks(self._tasks, dag)
         try:
             self._scheduler = Scheduler(dag, on_threads=on_threads, **limits._asdict())
         except Exception as bug:
@@ -121,13 +103,6 @@ class Run:
         self._threads: set[ThreadCall] = set()
         self._interrupt: KeyboardInterrupt | None = None
         self._bug: Exception | None = None
-
-    @staticmethod
-    def _check_parameters(name: str, parameters: Parameters, dag: DAG) -> None:
-        dependencies = dag.dependencies(name)
-        for parameter in unfilled(parameters.names(), dependencies):
-            message, help = unfilled_text(name, parameter, dependencies)
-            raise TaskSignatureError(f"{message}\n  help: {help}", name, parameter)
 
     # -- the host task
 
@@ -172,7 +147,13 @@ class Run:
         if self._bug is None:
             try:
                 self._notice_deadline()
-                return self._result(began)
+                return collect(
+                    self._scheduler,
+                    self._results,
+                    self._expanders,
+                    self._cut,
+                    perf_counter() - began,
+                )
             except Exception as bug:
                 self._bug = bug
         raise internal_error(self._bug) from self._bug
@@ -377,50 +358,19 @@ class Run:
         """Read the new nodes' callables and land the modification, or change nothing and raise."""
         if not isinstance(modification, DynamicModification):
             raise not_a_modification(name, modification)
-        on_threads: list[str] = []
-        needs: dict[str, Parameters] = {}
-        expanders: dict[str, Expander] = {}
-        faults: list[Fault] = []
-        for spec in modification.add_nodes:
-            if not isinstance(spec, DynamicNodeSpec):
-                continue  # the list was spoilt after it was made: landing it tells so
-            try:
-                if spec.expander is not None:
-                    expanders[spec.name] = self._read_expander(spec.name, spec.expander, name)
-            except TaskSignatureError as error:
-                faults.append(Fault.of("signature", spec.name, error))
-            try:
-                read = read_task(spec.name, spec.task)
-            except TaskSignatureError as error:
-                faults.append(Fault.of("signature", spec.name, error))
-                continue
-            if not read.on_loop:
-                on_threads.append(spec.name)
-            if read.parameters is not None:
-                needs[spec.name] = read.parameters
+        new = read_specs(modification, self._expanders[name], self._expanders)
         self._core(
             self._scheduler.land,
             modification,
             name,
-            on_threads=on_threads,
-            needs={node: read.names() for node, read in needs.items()} if needs else None,
-            faults=faults,
+            on_threads=new.on_threads,
+            needs={node: read.names() for node, read in new.parameters.items()},
+            faults=new.faults,
         )
         for spec in modification.add_nodes:
             self._tasks[spec.name] = spec.task
-        self._parameters.update(needs)
-        self._expanders.update(expanders)
-
-    def _read_expander(self, name: str, function: Callable[..., Any], by: str) -> Expander:
-        if name in self._expanders:
-            raise TaskSignatureError(
-                f"node {name!r:.60} has two expanders, one of its spec and one of the executor\n"
-                f"  help: give it one of them",
-                name,
-            )
-        known = self._expanders[by]
-        # Children of one kind often expand as their parent does: read that function once.
-        return known if known.function is function else read_expander(name, function)
+        self._parameters.update(new.parameters)
+        self._expanders.update(new.expanders)
 
     # -- outcomes: reported synchronously, without another await
 
@@ -511,35 +461,6 @@ class Run:
         """End the run: what failed here is dagron itself."""
         self._bug = self._bug or bug
         self._stop()
-
-    def _result(self, began: float) -> ExecutionResult:
-        scheduler, results = self._scheduler, self._results
-        if scheduler.unfinished:
-            raise RuntimeError(f"{scheduler.unfinished:,} nodes were left unfinished")
-        dag = scheduler.dag()
-        ordered: dict[str, NodeResult] = {}
-        reasons: dict[str, str] = {}  # one text for all that a node is to blame for
-        for name in dag._order:
-            result = results.get(name)
-            ordered[name] = self._never_run(name, reasons) if result is None else result
-        unused = [name for name in self._expanders if not scheduler.was_known(name)]
-        return ExecutionResult(
-            ordered,
-            dag,
-            removed=scheduler.removed(),
-            unused_expanders=tuple(unused),
-            total_duration_seconds=perf_counter() - began,
-        )
-
-    def _never_run(self, name: str, reasons: dict[str, str]) -> NodeResult:
-        status = self._scheduler.status(name)
-        blamed = self._scheduler.blame(name) or ""
-        reason = reasons.get(blamed)
-        if reason is None:
-            reason = skip_reason(blamed) if status is SKIPPED else self._cut or ""
-            reasons[blamed] = reason
-        added_by, depth = self._scheduler.origin(name)
-        return new_result(name, status, None, None, 0.0, None, 0, added_by, depth, reason)
 
     # -- interrupts: called from a signal handler, at any moment
 

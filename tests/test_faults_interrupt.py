@@ -439,13 +439,20 @@ say(result.ok)
 
 
 BLOCKED = """
+other_began = False
+
+
 async def blocking():
+    while not other_began:
+        await anyio.lowlevel.checkpoint()
     say("in flight")
     say(os.read(0, 100).decode().strip())
     say(os.read(0, 100).decode().strip())
 
 
 async def other():
+    global other_began
+    other_began = True
     try:
         await anyio.sleep_forever()
     finally:

@@ -27,7 +27,17 @@ PURE = (
     "_results",
     "_scheduler",
 )
-SHELL = ("_calls", "_raised", "_backend", "_threads", "_interrupt", "_run", "_executor", "__init__")
+SHELL = (
+    "_collect",
+    "_calls",
+    "_raised",
+    "_backend",
+    "_threads",
+    "_interrupt",
+    "_run",
+    "_executor",
+    "__init__",
+)
 ORDER = PURE + SHELL
 
 IMPURE = {
