@@ -359,12 +359,13 @@ class Run:
         if not isinstance(modification, DynamicModification):
             raise not_a_modification(name, modification)
         new = read_specs(modification, self._expanders[name], self._expanders)
+        needs = {node: read.names() for node, read in new.parameters.items()}
         self._core(
             self._scheduler.land,
             modification,
             name,
             on_threads=new.on_threads,
-            needs={node: read.names() for node, read in new.parameters.items()},
+            needs=needs,
             faults=new.faults,
         )
         for spec in modification.add_nodes:
