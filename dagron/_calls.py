@@ -255,26 +255,29 @@ def read_specs(
 
     ``by`` is the expander that returned it, ``known`` the expanders by the names of their nodes.
     """
-    new = NewNodes([], {}, {}, [])
+    on_threads: list[str] = []
+    parameters: dict[str, Parameters] = {}
+    expanders: dict[str, Expander] = {}
+    faults: list[Fault] = []
     for spec in modification.add_nodes:
         if not isinstance(spec, DynamicNodeSpec):
             continue  # the list was spoilt after it was made: landing it tells so
         name = spec.name
         try:
             if spec.expander is not None:
-                new.expanders[name] = _read_spec_expander(name, spec.expander, by, known)
+                expanders[name] = _read_spec_expander(name, spec.expander, by, known)
         except TaskSignatureError as error:
-            new.faults.append(Fault.of("signature", name, error))
+            faults.append(Fault.of("signature", name, error))
         try:
             read = read_task(name, spec.task)
         except TaskSignatureError as error:
-            new.faults.append(Fault.of("signature", name, error))
+            faults.append(Fault.of("signature", name, error))
             continue
         if not read.on_loop:
-            new.on_threads.append(name)
+            on_threads.append(name)
         if read.parameters is not None:
-            new.parameters[name] = read.parameters
-    return new
+            parameters[name] = read.parameters
+    return NewNodes(on_threads, parameters, expanders, faults)
 
 
 def _read_spec_expander(

@@ -358,20 +358,23 @@ class Run:
         """Read the new nodes' callables and land the modification, or change nothing and raise."""
         if not isinstance(modification, DynamicModification):
             raise not_a_modification(name, modification)
-        new = read_specs(modification, self._expanders[name], self._expanders)
-        needs = {node: read.names() for node, read in new.parameters.items()}
-        self._core(
-            self._scheduler.land,
-            modification,
-            name,
-            on_threads=new.on_threads,
-            needs=needs,
-            faults=new.faults,
+        on_threads, parameters, expanders, faults = read_specs(
+            modification, self._expanders[name], self._expanders
         )
+        needs = {node: read.names() for node, read in parameters.items()} if parameters else None
+        try:
+            self._scheduler.land(
+                modification, name, on_threads=on_threads, needs=needs, faults=faults
+            )
+        except ModificationError:
+            raise
+        except Exception as bug:
+            self._crash(bug)
+            raise
         for spec in modification.add_nodes:
             self._tasks[spec.name] = spec.task
-        self._parameters.update(new.parameters)
-        self._expanders.update(new.expanders)
+        self._parameters.update(parameters)
+        self._expanders.update(expanders)
 
     # -- outcomes: reported synchronously, without another await
 
@@ -452,8 +455,6 @@ class Run:
         """Call the scheduler on behalf of a node: what fails in there is no failure of the node."""
         try:
             return method(*arguments, **keywords)
-        except ModificationError:
-            raise
         except Exception as bug:
             self._crash(bug)
             raise
