@@ -101,6 +101,7 @@ class Run:
         self._handles: dict[str, TaskHandle[None]] = {}  # of the nodes in flight
         self._askers: dict[str, Event] = {}  # nodes in flight that wait for a worker slot
         self._threads: set[ThreadCall] = set()
+        self._unstarted: set[str] = set()  # sync nodes, cancelled before their thread began
         self._interrupt: KeyboardInterrupt | None = None
         self._bug: Exception | None = None
 
@@ -147,6 +148,8 @@ class Run:
         if self._bug is None:
             try:
                 self._notice_deadline()
+                if self._cut is not None:  # also what an expander in flight has added since
+                    self._scheduler.cancel_rest()
                 return collect(
                     self._scheduler,
                     self._results,
@@ -211,7 +214,10 @@ class Run:
         """End the run as a result: what has not finished is cancelled."""
         self._cut = reason
         self._stop()
-        self._scheduler.cancel_rest()
+        try:
+            self._scheduler.cancel_rest()
+        except Exception as bug:
+            self._crash(bug)
 
     def _stop(self) -> None:
         """Cancel everything: `main` says afterwards why."""
@@ -284,7 +290,11 @@ class Run:
         """Call a sync task in a thread; await, without the worker slot, an awaitable it returns."""
         arguments, keywords = self._arguments(name)
         call = ThreadCall(self._host, task, *arguments, **keywords)
-        await self._in_thread(call)
+        try:
+            await self._in_thread(call)
+        finally:
+            if call.forbidden:
+                self._unstarted.add(name)
         if call.error is None and is_awaitable(call.value):
             self._return_worker(name)
             began = perf_counter()
@@ -395,6 +405,10 @@ class Run:
             if status is CANCELLED:
                 self._notice_deadline()
                 reason = self._cut or "the run was cancelled"
+                if name in self._unstarted:
+                    started_at = None
+                if started_at is None:
+                    seconds = 0.0
             del self._handles[name]
             added_by, depth = scheduler.origin(name) if scheduler.version else (None, 0)
             self._results[name] = new_result(
@@ -445,6 +459,7 @@ class Run:
         if interrupt is not None:
             self._interrupt = self._interrupt or interrupt
             self._stop()
+        self._notice_deadline()  # a failure that it caused is not what ends the run
         is_last_straw = self._ending.on_failure and not self._stopping
         self._stopping = self._stopping or is_last_straw
         forget_our_frames(error)

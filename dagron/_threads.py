@@ -30,6 +30,7 @@ class ThreadCall:
         "_host",
         "_keywords",
         "error",
+        "forbidden",
         "seconds",
         "value",
     )
@@ -48,6 +49,7 @@ class ThreadCall:
         self.value: Any = None
         self.error: BaseException | None = None
         self.seconds = 0.0  # in the callable itself
+        self.forbidden = False  # it was never called, and will not be
 
     def __call__(self) -> None:
         """Call the callable; this is what the worker thread runs."""
@@ -78,6 +80,7 @@ class ThreadCall:
             )
         except self._host.cancelled_class:
             if self._claim.acquire(blocking=False):  # the thread had not begun, and now it cannot
+                self.forbidden = True
                 raise
             await self._outlast()
             if not (self._ended and self._host.is_cancelling()):

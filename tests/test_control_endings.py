@@ -197,6 +197,118 @@ def test_on_failure_is_one_of_two_words(value: Any) -> None:
         DynamicExecutor(graph("a"), on_failure=value)
 
 
+# --- what is in flight when the run is ended -----------------------------------------------------
+
+ENDINGS = pytest.mark.parametrize("ending", ["on_failure", "timeout"])
+
+
+def run_until(ending: str, execute: Way, dag: DAG, expander: Any, tasks: dict[str, Any]) -> Any:
+    """Run with a node 'end' that ends the run at once when the event is set, or let time do it."""
+    if ending == "timeout":
+        executor = DynamicExecutor(dag, {"grow": expander})
+        return execute(executor, {**tasks, "end": nothing}, timeout=A_MOMENT)
+    return execute(DynamicExecutor(dag, {"grow": expander}, on_failure="cancel"), tasks)
+
+
+@ENDINGS
+def test_an_expander_in_a_thread_that_ends_after_the_run_was_ended(
+    execute: Way, ending: str
+) -> None:
+    """A sync expander cannot be stopped: its modification lands, and its nodes are CANCELLED."""
+    entered, cut = threading.Event(), threading.Event()
+
+    def expand(name: str, result: object) -> DynamicModification:
+        entered.set()
+        assert cut.wait(GUARD)
+        return DynamicModification([DynamicNodeSpec("new", nothing, [name], ["last"])])
+
+    async def watch() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cut.set()
+
+    async def end() -> None:
+        while not entered.is_set():
+            await checkpoint()
+        raise ValueError
+
+    dag = graph("grow", "watch", "end", edges="grow>last")
+    tasks = {"grow": nothing, "watch": watch, "end": end, "last": nothing}
+    result = run_until(ending, execute, dag, expand, tasks)
+    found = statuses(result)
+    assert found["grow"] == "COMPLETED"
+    assert found["new"] == found["last"] == found["watch"] == "CANCELLED"
+    assert result["new"].added_by == "grow"
+    assert result["new"].reason == result["watch"].reason
+
+
+@ENDINGS
+def test_an_async_expander_that_shields_itself(execute: Way, ending: str) -> None:
+    """An async expander that is not cancelled lands its modification; its nodes are CANCELLED."""
+    begun = []
+
+    async def expand(name: str, result: object) -> DynamicModification:
+        begun.append(name)
+        with anyio.CancelScope(shield=True):
+            while not cut:
+                await checkpoint()
+        return DynamicModification([DynamicNodeSpec("new", nothing, [name])])
+
+    cut: list[bool] = []
+
+    async def watch() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cut.append(True)
+
+    async def end() -> None:
+        while not begun:
+            await checkpoint()
+        raise ValueError
+
+    dag = graph("grow", "watch", "end")
+    result = run_until(ending, execute, dag, expand, {"grow": nothing, "watch": watch, "end": end})
+    assert statuses(result)["grow"] == "COMPLETED"
+    assert statuses(result)["new"] == "CANCELLED"
+
+
+def test_a_thread_that_never_began_was_never_attempted(execute: Way) -> None:
+    """A sync node that is cancelled before its thread begins has no attempt and no start."""
+    called: list[int] = []
+
+    async def fail() -> None:
+        raise ValueError
+
+    names = [f"n{i}" for i in range(5)]
+    executor = DynamicExecutor(graph("fail", *names), on_failure="cancel", max_workers=5)
+    result = execute(executor, {"fail": fail, **dict.fromkeys(names, lambda: called.append(1))})
+    began = [result[name] for name in names if result[name].attempts]
+    assert len(began) == len(called)
+    for node in (result[name] for name in names if not result[name].attempts):
+        assert (node.started_at, node.duration_seconds) == (None, 0.0)
+        assert node.status == "CANCELLED"
+
+
+def test_a_failure_that_the_timeout_caused_does_not_end_the_run(execute: Way) -> None:
+    """A node that fails because it was cancelled is FAILED; the rest names the timeout."""
+
+    async def untidy() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ValueError("untidy")
+
+    dag = graph("untidy", "other", edges="untidy>after")
+    tasks = {"untidy": untidy, "other": anyio.sleep_forever, "after": nothing}
+    executor = DynamicExecutor(dag, on_failure="cancel")
+    result = execute(executor, tasks, timeout=A_MOMENT)
+    assert statuses(result) == {"untidy": "FAILED", "after": "CANCELLED", "other": "CANCELLED"}
+    assert result["other"].reason == result["after"].reason
+    assert "timeout of 0.25 s" in (result["other"].reason or "")
+
+
 # --- timeout -----------------------------------------------------------------------------------
 
 
