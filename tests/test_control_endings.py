@@ -206,7 +206,7 @@ def run_until(ending: str, execute: Way, dag: DAG, expander: Any, tasks: dict[st
     """Run with a node 'end' that ends the run at once when the event is set, or let time do it."""
     if ending == "timeout":
         executor = DynamicExecutor(dag, {"grow": expander})
-        return execute(executor, {**tasks, "end": nothing}, timeout=A_MOMENT)
+        return execute(executor, {**tasks, "end": nothing}, timeout=4 * A_MOMENT)
     return execute(DynamicExecutor(dag, {"grow": expander}, on_failure="cancel"), tasks)
 
 
@@ -359,7 +359,7 @@ def test_a_timeout_waits_for_threads(execute: Way) -> None:
 
     dag = graph("work", "watch", edges="work>after")
     tasks = {"work": work, "watch": watch, "after": nothing}
-    result = execute(DynamicExecutor(dag), tasks, timeout=2 * A_MOMENT)
+    result = execute(DynamicExecutor(dag), tasks, timeout=4 * A_MOMENT)
     assert statuses(result) == {"work": "COMPLETED", "after": "CANCELLED", "watch": "CANCELLED"}
 
 
