@@ -376,7 +376,7 @@ class Run:
             self._scheduler.land(
                 modification, name, on_threads=on_threads, needs=needs, faults=faults
             )
-        except ModificationError:
+        except ModificationError:  # which is the node's failure, unlike what `_core` sees
             raise
         except Exception as bug:
             self._crash(bug)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from ways import GUARD, WAYS, Way
+
 BACKENDS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
     pytest.param(("trio", {}), id="trio"),
@@ -17,13 +19,16 @@ BACKENDS = [
 if find_spec("uvloop"):
     BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop"))
 
-# A guard against hanging for ever, never waited for in full by a test that passes.
-GUARD = 30.0
-
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Asked for by anyio's plugin: which event loop the test runs on, and its options."""
+    return request.param
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def execute(request: pytest.FixtureRequest) -> Way:
+    """`await executor.execute(tasks)` or `execute_sync(tasks)`: both must give the same."""
     return request.param
 
 

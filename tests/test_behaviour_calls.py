@@ -21,13 +21,7 @@ from dagron import (
     NotAwaitedError,
     TaskSignatureError,
 )
-from ways import WAYS, Way, adding, chain, changing, nothing
-
-
-@pytest.fixture(params=WAYS, ids=str)
-def execute(request: pytest.FixtureRequest) -> Way:
-    """`await executor.execute(tasks)` or `execute_sync(tasks)`: both must give the same."""
-    return request.param
+from ways import Way, adding, chain, changing, nothing
 
 
 def kitchen(*order: str) -> DAG:

@@ -19,14 +19,7 @@ from dagron import (
     ModificationError,
     NodeStatus,
 )
-from ways import GUARD, WAYS, Inside, Meeting, Way, adding, chain, changing, nothing, passes
-
-
-@pytest.fixture(params=WAYS, ids=str)
-def execute(request: pytest.FixtureRequest) -> Way:
-    """`await executor.execute(tasks)` or `execute_sync(tasks)`: both must give the same."""
-    return request.param
-
+from ways import GUARD, Inside, Meeting, Way, adding, chain, changing, nothing, passes
 
 # -- the names and their forms
 

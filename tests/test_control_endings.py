@@ -15,15 +15,9 @@ from dagron import (
     ExecutionResult,
     RunFailedError,
 )
-from ways import GUARD, WAYS, Way, nothing, passes
+from ways import GUARD, Way, nothing, passes
 
 A_MOMENT = 0.25  # seconds: a timeout for nodes that would wait for ever
-
-
-@pytest.fixture(params=WAYS, ids=str)
-def execute(request: pytest.FixtureRequest) -> Way:
-    way: Way = request.param
-    return way
 
 
 def graph(*names: str, edges: str = "") -> DAG:
