@@ -1,57 +1,148 @@
 """dagron runs graphs of work that grow while they run, on asyncio, uvloop and trio."""
 
+from types import FunctionType
+
+from dagron._current import check_cancelled, progress
+from dagron._edge import Edge
 from dagron._errors import (
+    BlockingWarning,
+    Cancelled,
+    ConditionError,
     CycleError,
     DagronError,
+    DuplicateEdgeError,
     DuplicateNodeError,
     EventLoopRunningError,
     ExpansionError,
     Fault,
+    GateError,
+    GateRejectedError,
     GraphError,
     InternalError,
     InvalidNameError,
+    LimitsInUseError,
     MissingTaskError,
     ModificationError,
+    NodeTimeoutError,
     NotAwaitedError,
     RunFailedError,
+    RunFinishedError,
     TaskSignatureError,
+    UnknownGroupError,
     UnknownNodeError,
 )
+from dagron._events import (
+    Event,
+    EventsMissed,
+    GraphModified,
+    LoopBlocked,
+    NodeAdded,
+    NodeCancelled,
+    NodeCompleted,
+    NodeEvent,
+    NodeFailed,
+    NodeProgress,
+    NodeReady,
+    NodeRemoved,
+    NodeRetrying,
+    NodeSkipped,
+    NodeStarted,
+    RunFinished,
+    RunSnapshot,
+    RunStarted,
+)
 from dagron._executor import DynamicExecutor
+from dagron._gate import Gate
 from dagron._graph import DAG, DAGBuilder, GraphDiff
+from dagron._limits import Limits
 from dagron._modification import DynamicModification, DynamicNodeSpec
+from dagron._policy import (
+    NodePolicy,
+    Retry,
+    Trigger,
+    all_done,
+    all_succeeded,
+    any_succeeded,
+    at_least,
+)
 from dagron._results import ExecutionResult, NodeResult
+from dagron._run import Explanation, Run
 from dagron._status import NodeStatus
+from dagron._stream import EventReader
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DAG",
+    "BlockingWarning",
+    "Cancelled",
+    "ConditionError",
     "CycleError",
     "DAGBuilder",
     "DagronError",
+    "DuplicateEdgeError",
     "DuplicateNodeError",
     "DynamicExecutor",
     "DynamicModification",
     "DynamicNodeSpec",
+    "Edge",
+    "Event",
     "EventLoopRunningError",
+    "EventReader",
+    "EventsMissed",
     "ExecutionResult",
     "ExpansionError",
+    "Explanation",
     "Fault",
+    "Gate",
+    "GateError",
+    "GateRejectedError",
     "GraphDiff",
     "GraphError",
+    "GraphModified",
     "InternalError",
     "InvalidNameError",
+    "Limits",
+    "LimitsInUseError",
+    "LoopBlocked",
     "MissingTaskError",
     "ModificationError",
+    "NodeAdded",
+    "NodeCancelled",
+    "NodeCompleted",
+    "NodeEvent",
+    "NodeFailed",
+    "NodePolicy",
+    "NodeProgress",
+    "NodeReady",
+    "NodeRemoved",
     "NodeResult",
+    "NodeRetrying",
+    "NodeSkipped",
+    "NodeStarted",
     "NodeStatus",
+    "NodeTimeoutError",
     "NotAwaitedError",
+    "Retry",
+    "Run",
     "RunFailedError",
+    "RunFinished",
+    "RunFinishedError",
+    "RunSnapshot",
+    "RunStarted",
     "TaskSignatureError",
+    "Trigger",
+    "UnknownGroupError",
     "UnknownNodeError",
+    "all_done",
+    "all_succeeded",
+    "any_succeeded",
+    "at_least",
+    "check_cancelled",
+    "progress",
 ]
 
 for _name in __all__:  # tracebacks and pickles say dagron.X, wherever X is written down
-    globals()[_name].__module__ = "dagron"
-del _name
+    if isinstance(globals()[_name], type | FunctionType):
+        globals()[_name].__module__ = "dagron"
+del FunctionType, _name

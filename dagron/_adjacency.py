@@ -3,31 +3,41 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
+from dagron._edge import Condition
+from dagron._policy import NodePolicy
+
 # The neighbours of a node, in edge order. A tuple is shared with the graph values that hold it and
 # never changes; the first change to it makes a dict (an ordered set) that belongs to this graph.
 Neighbours: TypeAlias = tuple[str, ...] | dict[str, None]
 
 
 class Adjacency:
-    """A mutable graph: both directions of every edge, and which node added which."""
+    """A mutable graph: both directions of every edge, and what is known of single nodes and edges.
 
-    __slots__ = ("added_by", "dependencies", "dependents")
+    ``added_by`` holds only nodes that an expander added, ``policies`` only nodes that have one of
+    their own, and ``conditions``, by source and target, only edges that have one.
+    """
+
+    __slots__ = ("added_by", "conditions", "dependencies", "dependents", "policies")
 
     dependencies: dict[str, Neighbours]
     dependents: dict[str, Neighbours]
-    added_by: dict[str, str]  # only nodes that an expander added
+    added_by: dict[str, str]
+    policies: dict[str, NodePolicy]
+    conditions: dict[str, dict[str, Condition]]
 
     def __init__(self) -> None:
         self.dependencies = {}
         self.dependents = {}
         self.added_by = {}
+        self.policies = {}
+        self.conditions = {}
 
     def frozen_copy(self) -> "Adjacency":
         """Return a copy in which all neighbours are tuples, so that it shares no mutable part."""
-        copy = Adjacency()
+        copy = self.draft()
         copy.dependencies = _frozen(self.dependencies)
         copy.dependents = _frozen(self.dependents)
-        copy.added_by = self.added_by.copy()
         return copy
 
     def draft(self) -> "Adjacency":
@@ -36,6 +46,8 @@ class Adjacency:
         copy.dependencies = self.dependencies.copy()
         copy.dependents = self.dependents.copy()
         copy.added_by = self.added_by.copy()
+        copy.policies = self.policies.copy()
+        copy.conditions = {source: targets.copy() for source, targets in self.conditions.items()}
         return copy
 
     def add_node(self, name: str, by: str | None = None) -> None:
@@ -47,9 +59,12 @@ class Adjacency:
     def remove_node(self, name: str) -> None:
         for source in self.dependencies.pop(name):
             del _owned(self.dependents, source)[name]
+            self._drop_condition(source, name)
         for target in self.dependents.pop(name):
             del _owned(self.dependencies, target)[name]
         self.added_by.pop(name, None)
+        self.policies.pop(name, None)
+        self.conditions.pop(name, None)
 
     def add_edge(self, source: str, target: str) -> bool:
         """Add an edge between two nodes; tell whether it is new."""
@@ -70,6 +85,21 @@ class Adjacency:
     def remove_edge(self, source: str, target: str) -> None:
         del _owned(self.dependents, source)[target]
         del _owned(self.dependencies, target)[source]
+        self._drop_condition(source, target)
+
+    def set_condition(self, source: str, target: str, condition: Condition) -> None:
+        self.conditions.setdefault(source, {})[target] = condition
+
+    def condition(self, source: str, target: str) -> Condition | None:
+        """Return the condition of an edge, None where it has none or does not exist."""
+        targets = self.conditions.get(source)
+        return targets.get(target) if targets else None
+
+    def _drop_condition(self, source: str, target: str) -> None:
+        if source in self.conditions:
+            self.conditions[source].pop(target, None)
+            if not self.conditions[source]:
+                del self.conditions[source]
 
     def has_edge(self, source: str, target: str) -> bool:
         """Tell whether the edge is there, by looking through the shorter of its ends' lists."""

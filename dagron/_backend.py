@@ -1,6 +1,8 @@
 """What differs between asyncio and trio, and anyio does not hide: three questions to the loop."""
 
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -34,7 +36,7 @@ class Host:
             task = asyncio.current_task()
             assert task is not None, "a run is awaited in a task"
             self._cancelling: Callable[[], int] = task.cancelling
-            self.call_soon = loop.call_soon_threadsafe
+            self.call_soon = loop_caller()
             self.current_task = asyncio.current_task
             self.abandonable = True
         else:  # trio knows only cancel scopes
@@ -43,7 +45,7 @@ class Host:
             # What an abandonable thread calls in the loop, trio runs in a system task, which no
             # cancellation of the run would reach: only where a second Ctrl-C may give threads up.
             self.abandonable = False
-            self.call_soon = loop.run_sync_soon
+            self.call_soon = loop_caller()
         self._cancelling_before = self._cancelling()
 
     def is_cancelling(self) -> bool:
@@ -54,3 +56,15 @@ class Host:
         some library's own affair that escaped it.
         """
         return current_effective_deadline() == -inf or self._cancelling() > self._cancelling_before
+
+
+def loop_caller() -> Callable[..., object]:
+    """Return what calls a function soon in the current event loop, from any thread.
+
+    In a context of the loop's own: in that of a worker thread, anyio would not find the loop.
+    """
+    loop: Any = current_token().native_token
+    if hasattr(loop, "call_soon_threadsafe"):
+        return partial(loop.call_soon_threadsafe, context=copy_context())
+    run_sync_soon: Callable[..., object] = loop.run_sync_soon
+    return run_sync_soon

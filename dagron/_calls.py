@@ -1,7 +1,7 @@
 """How a user's callable is called: on the loop or on a thread, and with which parameters."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from types import CoroutineType, FunctionType, MethodType
 from typing import Any, NamedTuple, NoReturn
@@ -12,11 +12,13 @@ from dagron._errors import (
     MissingTaskError,
     NotAwaitedError,
     TaskSignatureError,
+    UnknownGroupError,
 )
 from dagron._graph import DAG
 from dagron._landing import INPUTS, unfilled, unfilled_text
 from dagron._modification import DynamicModification, DynamicNodeSpec
-from dagron._names import uncallable
+from dagron._names import close_names, question, uncallable
+from dagron._policy import NodePolicy
 
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -34,7 +36,7 @@ class Parameters(NamedTuple):
         return self.positional + self.keyword
 
     def fill(self, results: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Return the arguments, each from the result of the dependency of its name."""
+        """Return the arguments, each from the result of the dependency of its name, or None."""
         return (
             [self._value(name, results) for name in self.positional],
             {name: self._value(name, results) for name in self.keyword},
@@ -42,7 +44,7 @@ class Parameters(NamedTuple):
 
     @staticmethod
     def _value(name: str, results: Mapping[str, Any]) -> Any:
-        return results if name == INPUTS else results[name]
+        return results if name == INPUTS else results.get(name)
 
 
 class Task(NamedTuple):
@@ -249,11 +251,15 @@ def read_tasks(
 
 
 def read_specs(
-    modification: DynamicModification, by: Expander, known: Mapping[str, Expander]
+    modification: DynamicModification,
+    by: Expander | None,
+    known: Mapping[str, Expander],
+    groups: Collection[str] = (),
 ) -> NewNodes:
     """Read the callables of the nodes that a modification adds; what is wrong becomes a fault.
 
-    ``by`` is the expander that returned it, ``known`` the expanders by the names of their nodes.
+    ``by`` is the expander that returned it, if one did, ``known`` the expanders by the names of
+    their nodes, and ``groups`` the groups that have a limit.
     """
     on_threads: list[str] = []
     parameters: dict[str, Parameters] = {}
@@ -263,6 +269,8 @@ def read_specs(
         if not isinstance(spec, DynamicNodeSpec):
             continue  # the list was spoilt after it was made: landing it tells so
         name = spec.name
+        if spec.policy is not None:
+            faults += _group_faults(name, spec.policy, groups)
         try:
             if spec.expander is not None:
                 expanders[name] = _read_spec_expander(name, spec.expander, by, known)
@@ -280,8 +288,24 @@ def read_specs(
     return NewNodes(on_threads, parameters, expanders, faults)
 
 
+def _group_faults(name: str, policy: NodePolicy, groups: Collection[str]) -> Iterator[Fault]:
+    for group in policy.groups:
+        if group not in groups:
+            error = unknown_group(group, groups, f"node {name!r:.60}")
+            yield Fault.of("group", name, error)
+
+
+def unknown_group(group: str, known: Iterable[str], where: str) -> UnknownGroupError:
+    """Return the error for a policy's group that no limit is given for."""
+    close = close_names(group, known)
+    help = question(close) or f"give it a limit: DynamicExecutor(..., limits={{{group!r:.60}: 5}})"
+    return UnknownGroupError(
+        f"{where} is in the group {group!r:.60}, which has no limit\n  help: {help}", group, close
+    )
+
+
 def _read_spec_expander(
-    name: str, function: Callable[..., Any], by: Expander, known: Mapping[str, Expander]
+    name: str, function: Callable[..., Any], by: Expander | None, known: Mapping[str, Expander]
 ) -> Expander:
     if name in known:
         raise TaskSignatureError(
@@ -290,4 +314,4 @@ def _read_spec_expander(
             name,
         )
     # Children of one kind often expand as their parent does: read that function once.
-    return by if by.function is function else read_expander(name, function)
+    return by if by is not None and by.function is function else read_expander(name, function)

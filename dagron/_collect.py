@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-from dagron._results import ExecutionResult, NodeResult, new_result, skip_reason
+from dagron._blame import Blame
+from dagron._results import ExecutionResult, NodeResult, new_result
 from dagron._scheduler import Scheduler
-from dagron._status import SKIPPED
 
 
 def collect(
@@ -23,26 +23,26 @@ def collect(
         raise RuntimeError(f"{scheduler.unfinished:,} nodes were left unfinished")
     dag = scheduler.dag()
     ordered: dict[str, NodeResult] = {}
-    reasons: dict[str, str] = {}  # one text for all that a node is to blame for
+    reasons: dict[Blame | None, str] = {None: cut or ""}  # one text for all of one blame
     for name in dag._order:
         result = results.get(name)
-        ordered[name] = result or _never_run(scheduler, name, cut, reasons)
+        ordered[name] = result or _never_run(scheduler, name, reasons)
     return ExecutionResult(
         ordered,
         dag,
         removed=scheduler.removed(),
         unused_expanders=tuple(name for name in expanders if not scheduler.was_known(name)),
         total_duration_seconds=seconds,
+        reason=cut,
     )
 
 
-def _never_run(
-    scheduler: Scheduler, name: str, cut: str | None, reasons: dict[str, str]
-) -> NodeResult:
-    status = scheduler.status(name)
-    blamed = scheduler.blame(name) or ""
-    reason = reasons.get(blamed)
+def _never_run(scheduler: Scheduler, name: str, reasons: dict[Blame | None, str]) -> NodeResult:
+    blame = scheduler.blame(name)
+    reason = reasons.get(blame)
     if reason is None:
-        reason = reasons[blamed] = skip_reason(blamed) if status is SKIPPED else cut or ""
+        reason = reasons[blame] = str(blame)
     added_by, depth = scheduler.origin(name)
-    return new_result(name, status, None, None, 0.0, None, 0, added_by, depth, reason)
+    return new_result(
+        name, scheduler.status(name), None, None, 0.0, None, 0, added_by, depth, reason
+    )

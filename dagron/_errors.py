@@ -35,6 +35,14 @@ class DuplicateNodeError(GraphError, ValueError):
         self.name = name
 
 
+class DuplicateEdgeError(GraphError, ValueError):
+    """An edge was added before, with another condition; ``edge`` says which."""
+
+    def __init__(self, message: str, edge: tuple[str, str] = ("", "")) -> None:
+        super().__init__(message)
+        self.edge = edge
+
+
 class InvalidNameError(GraphError, ValueError):
     """A string that cannot name a node: empty, too long, or with control characters."""
 
@@ -69,6 +77,60 @@ class TaskSignatureError(DagronError, TypeError):
         self.parameter = parameter
 
 
+class UnknownGroupError(DagronError, KeyError):
+    """A policy names a group that the executor's ``limits`` do not have; ``group`` says which."""
+
+    def __init__(self, message: str, group: str = "", close: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.group = group
+        self.close = tuple(close)
+
+
+class ConditionError(DagronError, RuntimeError):
+    """A condition raised, or gave no answer; ``edge`` says where, ``__cause__`` what it raised.
+
+    The node to which the edge leads is FAILED with it.
+    """
+
+    def __init__(self, message: str, edge: tuple[str, str] = ("", "")) -> None:
+        super().__init__(message)
+        self.edge = edge
+
+
+class NodeTimeoutError(DagronError, TimeoutError):
+    """A task or an expander took longer than its node's ``timeout``; ``node`` says which one's."""
+
+    def __init__(self, message: str, node: str = "", timeout: float = 0.0) -> None:
+        super().__init__(message)
+        self.node = node
+        self.timeout = timeout
+
+
+class Cancelled(BaseException):  # as asyncio and trio name theirs
+    """Raised by `check_cancelled` in a task whose node is cancelled or out of time: let it pass.
+
+    It is no `Exception`, so that a task that catches those does not catch it by mistake.
+    """
+
+
+class LimitsInUseError(DagronError, RuntimeError):
+    """`Limits` that are shared cannot be used here: they count for another event loop at the
+    moment, or the run's own caller holds a slot that the run would wait for.
+    """
+
+
+class GateError(DagronError, RuntimeError):
+    """A gate was decided before: it opens or is rejected once."""
+
+
+class GateRejectedError(DagronError, RuntimeError):
+    """A gate was rejected; ``reason`` says why."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class NotAwaitedError(DagronError, TypeError):
     """A task's value was a coroutine that nobody awaited: its work was not done."""
 
@@ -78,7 +140,7 @@ class Fault:
     """One thing that is wrong with a modification: a kind, the node it is about, and the words.
 
     ``kind`` is one of ``"duplicate"``, ``"unknown"``, ``"started"``, ``"edge"``, ``"cycle"``,
-    ``"limit"``, ``"signature"`` and ``"invalid"``.
+    ``"limit"``, ``"group"``, ``"signature"``, ``"stale"`` and ``"invalid"``.
     """
 
     kind: str
@@ -131,6 +193,14 @@ class RunFailedError(DagronError):
     def __init__(self, message: str, failures: Mapping[str, BaseException] | None = None) -> None:
         super().__init__(message)
         self.failures = dict(failures or {})
+
+
+class RunFinishedError(DagronError, RuntimeError):
+    """The run has ended: it takes no modification any more."""
+
+
+class BlockingWarning(RuntimeWarning):
+    """An ``async def`` task kept the event loop from turning: nothing else could run meanwhile."""
 
 
 class EventLoopRunningError(DagronError, RuntimeError):

@@ -1,22 +1,29 @@
 """DynamicExecutor: what a run is made of, checked before it starts."""
 
 import os
-from collections.abc import Callable, Mapping
-from math import inf
+from collections.abc import Callable, Iterable, Mapping
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, Literal
 
 import anyio
 from anyio.lowlevel import current_token
 
-from dagron._calls import read_expander
+from dagron._calls import read_expander, unknown_group
+from dagron._checks import counted, seconds
 from dagron._errors import EventLoopRunningError, MissingTaskError
+from dagron._events import Event
 from dagron._graph import DAG, DAGBuilder, unknown_node
 from dagron._interrupt import Interrupts, interrupts
 from dagron._landing import SUGGESTIONS
+from dagron._limits import Limits, read_sizes
+from dagron._logs import WARNING, log
 from dagron._modification import ExpanderFunction
 from dagron._names import checked_name, did_you_mean, shown
+from dagron._policy import NodePolicy, checked_policy
 from dagron._results import ExecutionResult
-from dagron._run import Ending, Limits, Run
+from dagron._run import Run
+from dagron._settings import Settings
+from dagron._shell import Shell
 
 
 class DynamicExecutor:
@@ -34,13 +41,24 @@ class DynamicExecutor:
     (None: no bound). ``max_nodes`` bounds the nodes in the graph, and ``max_depth`` how many
     expansions deep a node may be added: a modification that goes beyond is refused.
 
+    ``limits`` maps group names to how many nodes of the group run at once: ``{"github": 5}``, for
+    nodes whose `NodePolicy` names that group. A dict counts for each run by itself; a `Limits`
+    object counts for all the runs of all executors that are given it. ``policy`` is what nodes are
+    run by as far as policies of their own say nothing.
+
     ``on_failure`` says what a failed node does to the rest: ``"skip"``, its descendants are
     skipped and everything else goes on, or ``"cancel"``, the first failure ends the run and all
     that has not finished is cancelled.
 
+    ``observers`` are plain functions, which are called in the event loop with every event of every
+    run, in order (see `dagron.events`); one that raises is logged and dropped. With
+    ``detect_blocking=0.1``, an ``async def`` task that keeps the event loop from turning for a
+    tenth of a second is named in a `BlockingWarning` and a `LoopBlocked` event, once per node.
+
     An executor keeps no state of a run, and never changes its DAG: any number of runs may use it at
-    once. Raises `TypeError` or `ValueError` that name the parameter and the value, and
-    `TaskSignatureError` for an expander that cannot be called with these arguments.
+    once. Raises `TypeError` or `ValueError` that name the parameter and the value,
+    `UnknownGroupError` for a policy whose group has no limit, and `TaskSignatureError` for an
+    expander that cannot be called with these arguments.
     """
 
     def __init__(
@@ -52,7 +70,11 @@ class DynamicExecutor:
         max_concurrency: int | None = None,
         max_nodes: int = 1_000_000,
         max_depth: int = 1_000,
+        limits: Limits | Mapping[str, int] | None = None,
+        policy: NodePolicy | None = None,
         on_failure: Literal["skip", "cancel"] = "skip",
+        observers: Iterable[Callable[[Event], object]] = (),
+        detect_blocking: float | None = None,
     ) -> None:
         if not isinstance(dag, DAG):
             help = "write dagron.DAG.builder().add_node(...).build()"
@@ -71,13 +93,28 @@ class DynamicExecutor:
                 f"on_failure is 'skip' or 'cancel', not {on_failure!r:.60}\n"
                 f"  help: write on_failure='cancel' to end the run at the first failure"
             )
-        self._cancel_on_failure = on_failure == "cancel"
-        self._limits = Limits(
-            _counted("max_workers", _default_workers() if max_workers is None else max_workers),
-            None if max_concurrency is None else _counted("max_concurrency", max_concurrency),
-            _counted("max_nodes", max_nodes),
-            _counted("max_depth", max_depth),
+        limits = limits if isinstance(limits, Limits) else read_sizes(limits or {})
+        self._settings = Settings(
+            counted("max_workers", _default_workers() if max_workers is None else max_workers),
+            None if max_concurrency is None else counted("max_concurrency", max_concurrency),
+            counted("max_nodes", max_nodes),
+            counted("max_depth", max_depth),
+            limits,
+            checked_policy(policy),
+            on_failure == "cancel",
+            _checked_observers(observers),
+            seconds("detect_blocking", detect_blocking),
         )
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        policies = {f"node {name!r:.60}": p for name, p in self._dag._graph.policies.items()}
+        if self._settings.policy is not None:
+            policies["the executor's policy"] = self._settings.policy
+        for where, policy in policies.items():
+            for group in policy.groups:
+                if group not in self._settings.groups:
+                    raise unknown_group(group, self._settings.groups, where)
 
     async def execute(
         self, tasks: Mapping[str, Callable[..., Any]], *, timeout: float | None = None
@@ -104,7 +141,24 @@ class DynamicExecutor:
         Raises, before anything runs: `UnknownNodeError` for a task or for expanders that name no
         node, `MissingTaskError`, `TaskSignatureError` for a task that cannot be called.
         """
-        return await self._finish(self._new_run(tasks, timeout))
+        shell = self._new_shell(tasks, timeout)
+        result = await shell.main()
+        _warn_of_unused(shell.id, result)
+        return result
+
+    def start(
+        self, tasks: Mapping[str, Callable[..., Any]], *, timeout: float | None = None
+    ) -> Run:
+        """Return a handle on a new run, which begins where the block begins.
+
+        ``async with executor.start(tasks) as run:`` does what `execute` does, beside the block: it
+        can be looked at, cancelled and modified meanwhile, see `Run`. Leaving the block waits for
+        the end of the run; ``await run.wait()`` returns its result.
+
+        Raises what `execute` raises before anything runs; but expanders may name nodes that nothing
+        but the handle could add.
+        """
+        return Run(self._new_shell(tasks, timeout, may_grow=True), _warn_of_unused)
 
     def execute_sync(
         self,
@@ -145,37 +199,39 @@ class DynamicExecutor:
         handler: Interrupts,
     ) -> ExecutionResult | KeyboardInterrupt:
         """Return a KeyboardInterrupt instead of raising it through the event loop."""
-        handler.run = run = self._new_run(tasks, timeout)
+        handler.run = shell = self._new_shell(tasks, timeout)
         if handler.installed:
-            run.let_threads_be_abandoned()
+            shell.let_threads_be_abandoned()
         if handler.count:  # it came before there was a run
-            run.interrupt_soon()
+            shell.interrupt_soon()
         try:
-            return await self._finish(run)
+            result = await shell.main()
+            _warn_of_unused(shell.id, result)
+            return result
         except KeyboardInterrupt as interrupt:
             return interrupt.with_traceback(None)
         finally:
             handler.run = None
 
-    def _new_run(self, tasks: Mapping[str, Callable[..., Any]], timeout: float | None) -> Run:
-        self._check_tasks(tasks)
-        ending = Ending(self._cancel_on_failure, _seconds("timeout", timeout))
-        return Run(self._dag, tasks, self._expanders, self._limits, ending)
-
-    async def _finish(self, run: Run) -> ExecutionResult:
-        result = await run.main()
-        if result.unused_expanders:
-            _warn_of_unused(result)
-        return result
+    def _new_shell(
+        self,
+        tasks: Mapping[str, Callable[..., Any]],
+        timeout: float | None,
+        may_grow: bool = False,
+    ) -> Shell:
+        self._check_tasks(tasks, may_grow)
+        timeout = seconds("timeout", timeout)
+        return Shell(self._dag, tasks, self._expanders, self._settings, timeout)
 
     # -- checks before anything runs
 
-    def _check_tasks(self, tasks: Mapping[str, Callable[..., Any]]) -> None:
+    def _check_tasks(self, tasks: Mapping[str, Callable[..., Any]], may_grow: bool) -> None:
         _check_mapping("tasks", tasks, "a callable")
         for name in tasks:
             if name not in self._dag:
                 raise unknown_node(name, self._dag, "tasks")
-        if self._expanders and not any(name in self._dag for name in self._expanders):
+        expanders = () if may_grow else self._expanders
+        if expanders and not any(name in self._dag for name in expanders):
             raise unknown_node(next(iter(self._expanders)), self._dag, "expanders")
         if len(tasks) < len(self._dag):
             self._check_missing([name for name in self._dag if name not in tasks])
@@ -206,33 +262,24 @@ def _check_mapping(parameter: str, value: object, what: str) -> None:
         )
 
 
-def _counted(parameter: str, value: object) -> int:
-    """Return a bound that is an int of at least 1, or refuse it."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def _checked_observers(observers: object) -> tuple[Callable[[Event], object], ...]:
+    if not isinstance(observers, Iterable) or isinstance(observers, (str, bytes)):
         raise TypeError(
-            f"{parameter} is an int, not {type(value).__name__}: {value!r:.60}\n"
-            f"  help: write {parameter}=4, for example"
+            f"observers is a list of functions, not {type(observers).__name__}\n"
+            f"  help: write observers=[print]"
         )
-    if value < 1:
-        raise ValueError(f"{parameter} is at least 1, not {value}\n  help: write {parameter}=1")
-    return value
-
-
-def _seconds(parameter: str, value: object) -> float | None:
-    """Return a span of time that is a number above 0, or None, or refuse it."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"{parameter} is a number of seconds, not {type(value).__name__}: {value!r:.60}\n"
-            f"  help: write {parameter}=2.5, for example"
-        )
-    if not 0 < value < inf:
-        raise ValueError(
-            f"{parameter} is above 0 seconds, not {value}\n"
-            f"  help: leave {parameter} out for no limit"
-        )
-    return float(value)
+    checked = tuple(observers)
+    for observer in checked:
+        if not callable(observer) or any(
+            is_that(function)
+            for function in (observer, type(observer).__call__)
+            for is_that in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)
+        ):
+            raise TypeError(
+                f"observers holds {observer!r:.60}, which is no plain function of an event\n"
+                f"  help: for async code write async for event in run.events()"
+            )
+    return checked
 
 
 def _default_workers() -> int:
@@ -252,15 +299,9 @@ def _refuse_inside_event_loop() -> None:
     )
 
 
-def _warn_of_unused(result: ExecutionResult) -> None:
-    import logging  # loaded on use
-
-    known = [*result.node_results, *result.removed]
-    log = logging.getLogger("dagron")
+def _warn_of_unused(run_id: str, result: ExecutionResult) -> None:
+    known = [*result.node_results, *result.removed] if result.unused_expanders else ()
     for count, name in enumerate(result.unused_expanders):
         hint = did_you_mean(name, known) if count < SUGGESTIONS else ""
-        log.warning(
-            "the expander for %r was never called: no node of that name appeared%s",
-            name,
-            f"; {hint}" if hint else "",
-        )
+        message = "the expander for %r was never called: no node of that name appeared%s"
+        log(WARNING, run_id, name, message, name, f"; {hint}" if hint else "")

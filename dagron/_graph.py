@@ -5,10 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagron._adjacency import Adjacency, Neighbours, find_cycle, topological_order
-from dagron._errors import CycleError, DuplicateNodeError, ModificationError, UnknownNodeError
+from dagron._edge import Condition, Edge, checked_condition, condition_of
+from dagron._errors import (
+    CycleError,
+    DuplicateEdgeError,
+    DuplicateNodeError,
+    ModificationError,
+    UnknownNodeError,
+)
 from dagron._landing import examine
 from dagron._modification import DynamicModification
 from dagron._names import checked_name, close_names, question, shown, shown_path
+from dagron._policy import NodePolicy, checked_policy
 from dagron._status import COMPLETED, RUNNING, NodeStatus
 
 
@@ -33,7 +41,8 @@ class DAG:
 
     An edge ``(source, target)`` says that the target waits for the source: the source is a
     dependency of the target, the target a dependent of the source. Make one with `DAG.builder`.
-    Two graphs are equal when they have the same nodes and the same edges, in whatever order.
+    Two graphs are equal when they have the same nodes, with the same policies, and the same edges,
+    in whatever order; conditions, being code, take no part in it.
 
     Every method that takes a name raises `UnknownNodeError`, with close names, when there is no
     such node. Every list that is returned is the caller's own.
@@ -82,12 +91,29 @@ class DAG:
         return list(self._graph.dependencies)
 
     def edges(self) -> list[tuple[str, str]]:
-        """Return all edges as pairs (source, target), by source in the order of `nodes`."""
+        """Return all edges as pairs (source, target), by source in the order of `nodes`.
+
+        An edge with a condition is an `Edge`, which equals the pair.
+        """
+        conditions = self._graph.conditions
         return [
-            (source, target)
+            Edge(source, target, conditions[source][target])
+            if source in conditions and target in conditions[source]
+            else (source, target)
             for source, targets in self._graph.dependents.items()
             for target in targets
         ]
+
+    def condition(self, source: str, target: str) -> Condition | None:
+        """Return the condition of the edge, or None where it has none or does not exist."""
+        for end in (source, target):
+            self._neighbours(self._graph.dependencies, end)
+        return self._graph.condition(source, target)
+
+    def policy(self, name: str) -> NodePolicy | None:
+        """Return the node's own policy, or None where it has none."""
+        self._neighbours(self._graph.dependencies, name)
+        return self._graph.policies.get(name)
 
     def dependencies(self, name: str) -> list[str]:
         """Return the nodes that this one waits for, in edge order."""
@@ -172,7 +198,7 @@ class DAG:
         if by is not None:
             status = dict.fromkeys(self.ancestors(by), COMPLETED)
             status[by] = RUNNING
-        landing = examine(modification, self._graph, status)
+        landing = examine(modification, self._graph, status, by=by)
         if landing.faults:
             raise ModificationError(landing.faults, by)
         graph = self._graph.draft()
@@ -180,10 +206,14 @@ class DAG:
             graph.remove_edge(source, target)
         for name in landing.removed_nodes:
             graph.remove_node(name)
-        for name in landing.added_nodes:
+        for name, spec in landing.added_nodes.items():
             graph.add_node(name, by)
-        for source, target in landing.added_edges:
-            graph.add_edge(source, target)
+            if spec.policy is not None:
+                graph.policies[name] = spec.policy
+        for edge in landing.added_edges:
+            graph.add_edge(*edge)
+            if (condition := condition_of(edge)) is not None:
+                graph.set_condition(*edge, condition)
         return frozen(graph)
 
     def diff(self, other: "DAG") -> GraphDiff:
@@ -207,8 +237,13 @@ class DAG:
         if not isinstance(other, DAG):
             return NotImplemented
         mine, theirs = self._graph.dependencies, other._graph.dependencies
-        return mine.keys() == theirs.keys() and all(
-            edges == theirs[name] or set(edges) == set(theirs[name]) for name, edges in mine.items()
+        return (
+            mine.keys() == theirs.keys()
+            and self._graph.policies == other._graph.policies
+            and all(
+                edges == theirs[name] or set(edges) == set(theirs[name])
+                for name, edges in mine.items()
+            )
         )
 
     def __hash__(self) -> int:
@@ -218,14 +253,24 @@ class DAG:
         return f"<DAG: {self.node_count():,} nodes, {self.edge_count():,} edges>"
 
     def __getstate__(self) -> tuple[object, ...]:
-        return (self._graph.dependencies, self._graph.dependents, self._graph.added_by, self._order)
+        graph = self._graph
+        return (
+            graph.dependencies,
+            graph.dependents,
+            graph.added_by,
+            graph.policies,
+            graph.conditions,
+            self._order,
+        )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._graph = Adjacency()
+        self._graph = graph = Adjacency()
         (
-            self._graph.dependencies,
-            self._graph.dependents,
-            self._graph.added_by,
+            graph.dependencies,
+            graph.dependents,
+            graph.added_by,
+            graph.policies,
+            graph.conditions,
             self._order,
         ) = state
 
@@ -259,13 +304,16 @@ class DAGBuilder:
         self._graph = Adjacency()
         self._implied: set[str] = set()  # nodes that only edges have named so far
 
-    def add_node(self, name: str) -> "DAGBuilder":
+    def add_node(self, name: str, *, policy: NodePolicy | None = None) -> "DAGBuilder":
         """Add a node; one that an edge has named before is confirmed.
+
+        ``policy`` says how it is run.
 
         Raises `DuplicateNodeError` when it was added before, `InvalidNameError` or `TypeError` for
         what cannot be a name.
         """
         name = checked_name(name)
+        policy = checked_policy(policy)
         if name in self._implied:
             self._implied.remove(name)
         elif name in self._graph.dependencies:
@@ -275,13 +323,24 @@ class DAGBuilder:
             )
         else:
             self._graph.add_node(name)
+        if policy is not None:
+            self._graph.policies[name] = policy
         return self
 
-    def add_edge(self, source: str, target: str) -> "DAGBuilder":
+    def add_edge(
+        self, source: str, target: str, *, condition: Condition | None = None
+    ) -> "DAGBuilder":
         """Add an edge: ``target`` waits for ``source``. Missing nodes are added, repeats ignored.
 
-        Raises `CycleError` for an edge from a node to itself; longer cycles are found by `build`.
+        ``condition`` is a plain function of the source's result: where its answer is false, the
+        edge is inactive, as if it were not there; a node all of whose edges are inactive is
+        skipped, and with it, in the same way, what depends on it alone.
+
+        Raises `CycleError` for an edge from a node to itself (longer cycles are found by `build`),
+        `DuplicateEdgeError` for a repeat with another condition, and `TypeError` for a condition
+        that cannot be called or is an ``async def``.
         """
+        condition = checked_condition(condition, source, target)
         known = self._graph.dependencies
         if type(source) is not str or source not in known:
             source = checked_name(source)
@@ -293,7 +352,17 @@ class DAGBuilder:
             if name not in known:
                 self._graph.add_node(name)
                 self._implied.add(name)
-        self._graph.add_edge(source, target)
+        is_new = self._graph.add_edge(source, target)
+        if condition is not self._graph.condition(source, target):
+            if not is_new:
+                raise DuplicateEdgeError(
+                    f"the edge from {source!r:.60} to {target!r:.60} was added before, "
+                    f"with another condition\n"
+                    f"  help: join them: condition=lambda result: ... and ...",
+                    (source, target),
+                )
+            assert condition is not None, "a new edge has none yet"
+            self._graph.set_condition(source, target, condition)
         return self
 
     def build(self) -> DAG:

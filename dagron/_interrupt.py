@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-NODE_FRAME = "_run_node"  # of dagron._run: it catches what it calls may raise
+NODE_FRAME = "_run_node"  # of dagron._shell: it catches what it calls may raise
 
 
 class Interruptible(Protocol):

@@ -3,19 +3,30 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from dagron._adjacency import Adjacency, find_cycle
+from dagron._edge import Edge, condition_of
 from dagron._errors import Fault
 from dagron._modification import DynamicModification, DynamicNodeSpec, checked_copy
 from dagron._names import did_you_mean, shown, shown_path
-from dagron._status import PENDING, STARTED, WAITING, NodeStatus
+from dagron._status import PENDING, RUNNING, STARTED, WAITING, NodeStatus
 
 INPUTS = "inputs"  # the parameter that receives the results of all direct dependencies
 SUGGESTIONS = 10  # later faults of one modification come without a search for close names
 
 
 class Landing:
-    """What a modification comes to in a graph: the changes to make, or what forbids them."""
+    """What a modification comes to in a graph: the changes to make, or what forbids them.
 
-    __slots__ = ("added_edges", "added_nodes", "faults", "removed_edges", "removed_nodes")
+    Of ``cancel_nodes``, ``cancelled_nodes`` holds those that wait or run.
+    """
+
+    __slots__ = (
+        "added_edges",
+        "added_nodes",
+        "cancelled_nodes",
+        "faults",
+        "removed_edges",
+        "removed_nodes",
+    )
 
     def __init__(
         self, added_nodes: dict[str, DynamicNodeSpec], added_edges: list[tuple[str, str]]
@@ -24,12 +35,17 @@ class Landing:
         self.removed_nodes: list[str] = []
         self.added_nodes = added_nodes
         self.added_edges = added_edges
+        self.cancelled_nodes: list[str] = []
         self.faults: list[Fault] = []
 
     def __bool__(self) -> bool:
         """Tell whether it changes anything."""
         return bool(
-            self.added_nodes or self.added_edges or self.removed_nodes or self.removed_edges
+            self.added_nodes
+            or self.added_edges
+            or self.removed_nodes
+            or self.removed_edges
+            or self.cancelled_nodes
         )
 
 
@@ -38,14 +54,17 @@ def examine(
     graph: Adjacency,
     status: Mapping[str, NodeStatus],
     *,
+    by: str | None = None,
     removed: Collection[str] = (),
     needs: Mapping[str, Sequence[str]] | None = None,
+    cautious: bool = False,
 ) -> Landing:
     """Return what the modification comes to, with every fault that it has; nothing is changed.
 
-    ``status`` may leave nodes out: they count as PENDING. ``removed`` holds the names that were
-    removed before, ``needs`` the parameters that tasks of new nodes must find among their direct
-    dependencies.
+    ``status`` may leave nodes out: they count as PENDING. ``by`` is the node whose expander
+    returned the modification. ``removed`` holds the names that were removed before, ``needs`` the
+    parameters that tasks of new nodes must find among their direct dependencies. ``cautious`` says
+    that nodes may have started before what they depend on.
     """
     try:
         modification = checked_copy(modification)
@@ -53,7 +72,7 @@ def examine(
         landing = Landing({}, [])
         landing.faults.append(Fault.of("invalid", "", error))
         return landing
-    examination = _Examination(modification, graph, status, removed)
+    examination = _Examination(modification, graph, status, by, removed, cautious)
     examination.run(needs or {})
     return examination.landing
 
@@ -61,22 +80,36 @@ def examine(
 class _Examination:
     """One look at one modification: the steps of `examine`, which share what they found out."""
 
-    __slots__ = ("gone", "graph", "landing", "modification", "removed", "status", "suspicious")
+    __slots__ = (
+        "by",
+        "cautious",
+        "gone",
+        "graph",
+        "landing",
+        "modification",
+        "removed",
+        "status",
+        "suspicious",
+    )
 
     def __init__(
         self,
         modification: DynamicModification,
         graph: Adjacency,
         status: Mapping[str, NodeStatus],
+        by: str | None,
         removed: Collection[str],
+        cautious: bool,
     ) -> None:
+        self.cautious = cautious
+        self.by = by
         self.modification = modification
         self.graph = graph
         self.status = status
         self.removed = removed
         self.landing = Landing({}, [])
         self.gone = frozenset(modification.remove_nodes)
-        self.suspicious = False  # a cycle is possible
+        self.suspicious = cautious  # a cycle is possible
 
     def run(self, needs: Mapping[str, Sequence[str]]) -> None:
         modification = self.modification
@@ -88,6 +121,10 @@ class _Examination:
         self._read_edges_of_added_nodes()
         if modification.add_edges:
             self._read_added_edges()
+        if self.graph.conditions or any(isinstance(edge, Edge) for edge in modification.add_edges):
+            self._check_conditions()
+        if modification.cancel_nodes:
+            self._read_cancelled_nodes()
         if needs:
             self._check_needs(needs)
         if self.suspicious and (cycle := self._find_cycle()):
@@ -145,7 +182,8 @@ class _Examination:
                     "started",
                     name,
                     f"node {name!r:.60} cannot be removed: it is {status}",
-                    "remove only nodes that have not started",
+                    "remove only nodes that have not started"
+                    + ("; cancel_nodes is the word for a running one" * (status is RUNNING)),
                 )
             elif status in WAITING:
                 self.landing.removed_nodes.append(name)
@@ -206,7 +244,8 @@ class _Examination:
 
     def _read_added_edges(self) -> None:
         added, gone = self.landing.added_nodes, self.gone
-        for source, target in self.modification.add_edges:
+        for edge in self.modification.add_edges:
+            source, target = edge
             sound = True
             for end in (source, target):
                 if end not in added and (end not in self.graph.dependencies or end in gone):
@@ -220,7 +259,53 @@ class _Examination:
                 continue
             if source in added or self._status(source) not in STARTED:
                 self.suspicious = True
-            self.landing.added_edges.append((source, target))
+            self.landing.added_edges.append(edge)
+
+    def _check_conditions(self) -> None:
+        """Refuse an edge that exists, or is added twice, with another condition."""
+        removed = set(self.landing.removed_edges)
+        added: dict[tuple[str, str], object] = {}
+        for edge in self.landing.added_edges:
+            source, target = edge
+            condition = condition_of(edge)
+            if edge in added:
+                before, where = added[edge], "is added twice, with different conditions"
+            elif edge not in removed and self.graph.has_edge(source, target):
+                before = self.graph.condition(source, target)
+                where = "exists already, with another condition"
+            else:
+                added[edge] = condition
+                continue
+            if before is not condition:
+                self.fault(
+                    "edge",
+                    target,
+                    f"the edge from {source!r:.60} to {target!r:.60} {where}",
+                    "give it once: leave it out of dependencies and dependents, or remove it first",
+                )
+
+    def _read_cancelled_nodes(self) -> None:
+        for name in dict.fromkeys(self.modification.cancel_nodes):
+            if name in self.gone or name in self.removed:
+                continue
+            if name == self.by:
+                self.fault(
+                    "started",
+                    name,
+                    f"the expander of node {name!r:.60} cannot cancel this node itself",
+                    "raise an exception instead, to fail it",
+                )
+            elif name not in self.graph.dependencies:
+                claim = f"node {name!r:.60} cannot be cancelled"
+                if name in self.landing.added_nodes:
+                    help = "leave it out of add_nodes"
+                    self.fault("unknown", name, f"{claim}: it is only just being added", help)
+                else:
+                    help = self._suggestion(name)
+                    self.fault("unknown", name, f"{claim}: it does not exist", help)
+            elif (status := self._status(name)) in WAITING or status is RUNNING:
+                self.landing.cancelled_nodes.append(name)
+            # else it has finished: it won the race.
 
     def _check_needs(self, needs: Mapping[str, Sequence[str]]) -> None:
         dependencies: dict[str, list[str]] = {name: [] for name in needs}
@@ -239,16 +324,17 @@ class _Examination:
     def _find_cycle(self) -> list[str] | None:
         """Return a cycle that the new edges would close, or None.
 
-        Only nodes that have not started can be on it: no edge leads from such a node to one that
-        has. New nodes that wait for nothing but started nodes are peeled off first, and what waits
-        only for those, and so on: what a chain or a fan of new nodes costs is its own size. The
-        search through the graph starts from what is left.
+        As long as nodes start only after all that they depend on, only nodes that have not started
+        can be on it: no edge leads from such a node to one that has. New nodes that wait for
+        nothing but started nodes are peeled off first, and what waits only for those, and so on:
+        what a chain or a fan of new nodes costs is its own size. The search through the graph
+        starts from what is left.
         """
         added = self.landing.added_nodes
         following: dict[str, list[str]] = {}
         blocked = dict.fromkeys(added, 0)
         for source, target in self.landing.added_edges:
-            if source in added or self._status(source) not in STARTED:
+            if self.cautious or source in added or self._status(source) not in STARTED:
                 following.setdefault(source, []).append(target)
                 if target in added:
                     blocked[target] += 1
@@ -259,6 +345,9 @@ class _Examination:
                     blocked[target] -= 1
                     if not blocked[target]:
                         peeled.append(target)
+        starts: Iterable[str] = following
+        if self.cautious:  # what else follows a started node is none of this modification's affair
+            starts = [target for targets in following.values() for target in targets]
         if not following:
             return None
         cut = frozenset(self.landing.removed_edges)
@@ -270,7 +359,7 @@ class _Examination:
                     yield target
             yield from following.get(name, ())
 
-        return find_cycle(following, successors)
+        return find_cycle(starts, successors)
 
     # -- words
 

@@ -12,29 +12,31 @@ SEARCHED_NAMES = 10_000  # a suggestion is a courtesy: in a huge graph it must n
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # the categories Cc and Cs
 
 
-def checked_name(name: object) -> str:
-    """Return the node name as a plain ``str``, or refuse it.
+def checked_name(name: object, what: str = "node") -> str:
+    """Return the name of a node, or of what else, as a plain ``str``, or refuse it.
 
     Raises `TypeError` when it is no string and `InvalidNameError` when it is empty, longer than
     512 characters, or holds a control character or a surrogate.
     """
     if not isinstance(name, str):
         raise TypeError(
-            f"a node name is a str, not {type(name).__name__}: {name!r:.60}\n"
+            f"a {what} name is a str, not {type(name).__name__}: {name!r:.60}\n"
             f"  help: write the name as text"
         )
     name = str.__str__(name)  # a StrEnum member becomes the text that it stands for
     if not name:
-        raise InvalidNameError("a node name is empty\n  help: give it at least one character", name)
+        raise InvalidNameError(
+            f"a {what} name is empty\n  help: give it at least one character", name
+        )
     if len(name) > MAX_NAME_LENGTH:
         raise InvalidNameError(
-            f"a node name has at most {MAX_NAME_LENGTH} characters, not {len(name):,}\n"
+            f"a {what} name has at most {MAX_NAME_LENGTH} characters, not {len(name):,}\n"
             f"  help: shorten it, and keep the long text in the result or in a closure",
             name,
         )
     if not name.isprintable() and (found := _FORBIDDEN.search(name)):
         raise InvalidNameError(
-            f"node name {name!a:.60} holds the character U+{ord(found[0]):04X}\n"
+            f"{what} name {name!a:.60} holds the character U+{ord(found[0]):04X}\n"
             f"  help: leave control characters and surrogates out of names",
             name,
         )

@@ -22,7 +22,10 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield error
 
 
-def is_cancellation(error: BaseException, cancelled_class: type[BaseException]) -> bool:
+def is_cancellation(
+    error: BaseException,
+    cancelled_class: type[BaseException] | tuple[type[BaseException], ...],
+) -> bool:
     """Tell whether the error is a cancellation, or a group of nothing else."""
     return all(issubclass(type(leaf), cancelled_class) for leaf in leaves(error))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any, cast
 
+from dagron._blame import Blame, Why
 from dagron._errors import RunFailedError
 from dagron._graph import DAG, unknown_node
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED, NodeStatus
@@ -33,6 +34,7 @@ class _OpenResult:
         "added_by",
         "depth",
         "reason",
+        "errors",
     )
 
     name: str
@@ -45,6 +47,7 @@ class _OpenResult:
     added_by: str | None
     depth: int
     reason: str | None
+    errors: tuple[BaseException, ...]
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class _OpenResult:
         added_by: str | None = None,
         depth: int = 0,
         reason: str | None = None,
+        errors: tuple[BaseException, ...] = (),
     ) -> None:
         self.name = name
         self.status = status
@@ -69,6 +73,7 @@ class _OpenResult:
         self.added_by = added_by
         self.depth = depth
         self.reason = reason
+        self.errors = errors
         self.__class__ = NodeResult
 
 
@@ -76,11 +81,13 @@ class NodeResult(Value, _OpenResult):
     """What became of one node.
 
     ``result`` is the task's value, also where the expander failed afterwards; ``error`` the
-    exception of a FAILED node. ``duration_seconds`` is the time in the task's body alone, without
-    waiting for a slot and without the expander, and 0.0 for a node that never started;
-    ``started_at`` the wall-clock time of its start in seconds since the epoch, or None.
-    ``attempts`` counts how often the body was started. ``added_by`` names the node whose expander
-    added this one, and ``depth`` says how many expansions deep that was; None and 0 for an initial
+    exception of a FAILED node, or what a node raised on its cancellation. ``duration_seconds`` is
+    the time in the task's body alone, in all its attempts, without waiting for a slot or between
+    attempts and without the expander, and 0.0 for a node that never started; ``started_at`` the
+    wall-clock time of its first start in seconds since the epoch, or None. ``attempts`` counts how
+    often the body was started, and ``errors`` has the exceptions of the attempts that failed, in
+    order, also where a later one succeeded. ``added_by`` names the node whose expander added this
+    one, and ``depth`` says how many expansions deep that was; None and 0 for an initial
     node. ``reason`` says why a node was skipped or cancelled, and names the node to blame; that of
     a node that FAILED after its body had completed says that its expander failed.
     """
@@ -104,14 +111,18 @@ class ExecutionResult:
     ``node_results`` maps names to `NodeResult`, in ``dag.topological_order()`` of the final graph
     ``dag``; nodes that were removed are not in it but in ``removed``. ``succeeded``, ``failed``,
     ``skipped`` and ``cancelled`` are counts. ``unused_expanders`` names the expanders whose node
-    never appeared. ``result["name"]`` is short for ``result.node_results["name"]``.
+    never appeared. ``reason`` says why the run was cut short, and is None where it was not.
+    ``dropped_observers`` counts the observers that raised. ``result["name"]`` is short for
+    ``result.node_results["name"]``.
     """
 
     __slots__ = (
         "cancelled",
         "dag",
+        "dropped_observers",
         "failed",
         "node_results",
+        "reason",
         "removed",
         "skipped",
         "succeeded",
@@ -127,6 +138,8 @@ class ExecutionResult:
         removed: tuple[str, ...] = (),
         unused_expanders: tuple[str, ...] = (),
         total_duration_seconds: float = 0.0,
+        reason: str | None = None,
+        dropped_observers: int = 0,
     ) -> None:
         counts = Counter(result.status for result in node_results.values())
         self.node_results = node_results
@@ -134,6 +147,8 @@ class ExecutionResult:
         self.removed = removed
         self.unused_expanders = unused_expanders
         self.total_duration_seconds = total_duration_seconds
+        self.reason = reason
+        self.dropped_observers = dropped_observers
         self.succeeded = counts[COMPLETED]
         self.failed = counts[FAILED]
         self.skipped = counts[SKIPPED]
@@ -141,8 +156,12 @@ class ExecutionResult:
 
     @property
     def ok(self) -> bool:
-        """Tell whether no node failed and none was cancelled."""
-        return not (self.failed or self.cancelled)
+        """Tell whether no node failed and the run was not cut short.
+
+        Nodes that a condition skipped do not count against it, nor do nodes that were cancelled one
+        by one, on purpose: by ``cancel_nodes`` or `Run.cancel_node`.
+        """
+        return not self.failed and self.reason is None
 
     def __getitem__(self, name: str) -> NodeResult:
         try:
@@ -183,11 +202,8 @@ class ExecutionResult:
             where = "expander of node" if result.reason == EXPANDER_FAILED else "node"
             text = error_text(result.error).replace("\n", "\n    ")
             lines.append(f"  {where} {result.name!r:.60}{added}: {text}")
-        if self.cancelled:
-            reasons = (
-                result.reason for result in self.node_results.values() if result.status is CANCELLED
-            )
-            lines.append(f"  cancelled: {next(reasons)}")
+        if self.reason is not None:
+            lines.append(f"  cut short: {self.reason}")
         if len(failed) > SHOWN_FAILURES:
             lines.append(f"  and {len(failed) - SHOWN_FAILURES:,} more")
         lines.append("  help: .failures maps each failed node to its exception")
@@ -206,8 +222,8 @@ class ExecutionResult:
 
 
 def skip_reason(blamed: str) -> str:
-    """Return the reason of a node that was skipped because another one did not complete."""
-    return f"skipped because {blamed!r} failed"
+    """Return the reason of a node that was skipped because another one failed."""
+    return str(Blame(Why.FAILED, blamed))
 
 
 def error_text(error: BaseException | None) -> str:

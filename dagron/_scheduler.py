@@ -2,70 +2,35 @@
 
 A synchronous state machine without I/O, clock or callables. It holds names, edges, counters and
 statuses; the shell around it runs the nodes and reports one outcome for each.
-
-    PENDING --> READY --> RUNNING --> COMPLETED
-       ^----------|          |------> FAILED
-       |          |          '------> CANCELLED
-       '----------+------------------> SKIPPED, CANCELLED
 """
 
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from math import inf
+from collections.abc import Container, Iterable, Mapping, Sequence
 
-from dagron._errors import Fault, ModificationError
-from dagron._graph import DAG, frozen
-from dagron._landing import Landing, examine, unfilled
-from dagron._modification import DynamicModification
-from dagron._status import (
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    NEXT,
-    PENDING,
-    READY,
-    RUNNING,
-    SKIPPED,
-    STARTED,
-    UNMET,
-    WAITING,
-    NodeStatus,
-)
+from dagron._admission import Admission
+from dagron._blame import Blame, Why
+from dagron._edge import Condition
+from dagron._graph import DAG
+from dagron._growth import Growth
+from dagron._lanes import Lanes, Pool
+from dagron._policy import NodePolicy
+from dagron._status import CANCELLED, COMPLETED, FAILED, PENDING, RUNNING, WAITING, NodeStatus
+
+_NOTHING: Mapping[str, Condition] = {}
 
 
-class Scheduler:
+class Scheduler(Growth):
     """The state of one run.
 
     ``on_threads`` names the nodes that need one of the ``max_workers`` worker slots; every node
-    needs one of ``max_concurrency`` places while it is RUNNING. ``max_nodes`` bounds the nodes in
-    the graph at any time, ``max_depth`` how many expansions deep a node may be added.
+    needs one of ``max_concurrency`` places and a slot of each of its groups, for which ``pools``
+    has the slots, while it is RUNNING and does not rest. ``policy`` is what nodes are run by as far
+    as their own says nothing. ``max_nodes`` bounds the nodes in the graph at any time,
+    ``max_depth`` how many expansions deep a node may be added.
 
     A method that is called against the transition table raises `RuntimeError`: a bug of the caller.
     """
 
-    __slots__ = (
-        "_asking",
-        "_blame",
-        "_dag",
-        "_depth",
-        "_graph",
-        "_max_concurrency",
-        "_max_depth",
-        "_max_nodes",
-        "_ready_on_loop",
-        "_ready_on_threads",
-        "_ready_count",
-        "_removed",
-        "_stale",
-        "_status",
-        "_waiting",
-        "_workers",
-        "on_threads",
-        "running",
-        "unfinished",
-        "version",
-        "working",
-    )
+    __slots__ = ()
 
     def __init__(
         self,
@@ -76,34 +41,12 @@ class Scheduler:
         max_concurrency: int | None = None,
         max_nodes: int = 1_000_000,
         max_depth: int = 1_000,
+        pools: Mapping[str, Pool] | None = None,
+        policy: NodePolicy | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
-        self._dag: DAG | None = dag  # the graph as a value, until a modification outdates it
-        self._graph = dag._graph.draft()
-        self._max_nodes = max_nodes
-        self._max_depth = max_depth
-        self._max_concurrency = inf if max_concurrency is None else max_concurrency
-        self._workers = max_workers  # worker slots that are free
-        self.working: set[str] = set()  # the nodes that hold one; for reading
-        self._asking: deque[str] = deque()  # nodes in flight that wait for one
-        self.on_threads = set(on_threads)  # for reading
-        self._depth: dict[str, int] = {}  # of nodes that were added by an expander
-        self._removed: dict[str, None] = {}
-        self._blame: dict[str, str] = {}  # why a node was skipped: the node that failed
-        self._status: dict[str, NodeStatus] = dict.fromkeys(self._graph.dependencies, PENDING)
-        # How many dependencies of a node have not completed: the countdown to READY.
-        self._waiting = {name: len(edges) for name, edges in self._graph.dependencies.items()}
-        # (position, name): an entry counts only while its node is READY, so that a node that was
-        # removed needs no search here.
-        self._ready_on_loop: deque[tuple[int, str]] = deque()
-        self._ready_on_threads: deque[tuple[int, str]] = deque()
-        self._ready_count = 0
-        self._stale: dict[str, int] = {}  # went back to waiting: entries up to there do not count
-        self.running = 0
-        self.unfinished = len(self._status)
-        self.version = 0  # how many modifications have landed
-        for name, count in self._waiting.items():
-            if not count:
-                self._make_ready(name)
+        admission = Admission(max_workers, max_concurrency, pools or {}, lanes or Lanes())
+        super().__init__(dag, admission, on_threads, policy, max_nodes, max_depth)
 
     # -- questions
 
@@ -116,16 +59,37 @@ class Scheduler:
         return self._status
 
     def dependencies(self, name: str) -> Sequence[str]:
-        """Return the nodes that this one waits for, in edge order."""
+        """Return the nodes that this one depends on, in edge order."""
         return tuple(self._graph.dependencies[name])
+
+    def met(self, name: str) -> Sequence[str]:
+        """Return those of its dependencies that have succeeded, over edges that are active."""
+        return self._readiness.met(name)
+
+    def pending(self, name: str) -> Sequence[str]:
+        """Return those of its dependencies that are not done."""
+        unfinished = (*WAITING, RUNNING)
+        return [s for s in self._graph.dependencies[name] if self._status[s] in unfinished]
+
+    def short_of(self, name: str, worker: bool) -> Pool | None:
+        """Return the slots that a node in line is short of; ``worker``: if it wants a thread."""
+        holds_place = self._status[name] is RUNNING and name not in self.resting
+        return self._admission.short_of(name, worker, holds_place=holds_place)
+
+    def conditions(self, name: str) -> Mapping[str, Condition]:
+        """Return the conditions on edges from this node whose targets wait for the answer."""
+        targets = self._graph.conditions.get(name)
+        if targets is None:
+            return _NOTHING
+        return {target: targets[target] for target in targets if self._status[target] in WAITING}
 
     def origin(self, name: str) -> tuple[str | None, int]:
         """Return the node whose expander added this one, and how many expansions deep that was."""
         depth = self._depth.get(name, 0)
         return (self._graph.added_by[name], depth) if depth else (None, 0)
 
-    def blame(self, name: str) -> str | None:
-        """Return the failed node because of which this one was skipped, or None."""
+    def blame(self, name: str) -> Blame | None:
+        """Return why the node was skipped, or cancelled on its own; else None."""
         return self._blame.get(name)
 
     def removed(self) -> tuple[str, ...]:
@@ -136,303 +100,106 @@ class Scheduler:
         """Tell whether a node of this name is in the graph or was removed from it."""
         return name in self._status or name in self._removed
 
-    def dag(self) -> DAG:
-        """Return the graph as it is now, as a value: O(graph), cached until it changes again."""
-        if self._dag is None:
-            self._dag = frozen(self._graph)
-        return self._dag
-
-    # -- admission
+    # -- slots
 
     def take_ready(self, most: int) -> list[str]:
-        """Move up to ``most`` nodes that have a slot to RUNNING and return them, readiest first.
+        """Give slots to up to ``most`` nodes whose turn it is, and return them, in order.
 
-        A node on a worker thread gets its worker slot here and keeps it until `return_worker`.
+        A node that was READY is RUNNING now; one that was RUNNING has what it asked for. A node on
+        a worker thread holds its worker slot until `return_worker`, even beyond its end.
         """
-        taken: list[str] = []
-        on_loop, on_threads = self._ready_on_loop, self._ready_on_threads
-        while len(taken) < most and self.running < self._max_concurrency:
-            if on_threads and self._workers and (not on_loop or on_threads[0] < on_loop[0]):
-                place, name = on_threads.popleft()
-                if self._status.get(name) is not READY or place <= self._stale.get(name, 0):
-                    continue
-                self._workers -= 1
-                self.working.add(name)
-            elif on_loop:
-                place, name = on_loop.popleft()
-                if self._status.get(name) is not READY or place <= self._stale.get(name, 0):
-                    continue
-            else:
-                break
-            self._move(name, RUNNING)
-            self.running += 1
-            taken.append(name)
+        taken = self._admission.take(most)
+        for name in taken:
+            if self._status[name] is not RUNNING:
+                self._move(name, RUNNING)
+                self.running += 1
+                if name in self._readiness.special:
+                    self._early.add(name)
         return taken
 
-    def ask_worker(self, name: str) -> bool:
-        """Give a running node a worker slot and tell so; if none is free, it is next in line."""
-        if self._workers:
-            self._workers -= 1
-            self.working.add(name)
-            return True
-        self._asking.append(name)
-        return False
+    def rest(self, name: str) -> None:
+        """Take all slots from a running node, which goes on when it has asked for them again."""
+        self._admission.rest(name)
+
+    def ask(self, name: str, *, worker: bool) -> bool:
+        """Give a running node the slots that it lacks, and tell so; if there are none, it is next.
+
+        ``worker`` says whether it wants a worker slot, too. `take_ready` returns it when it has
+        what it asked for.
+        """
+        return self._admission.ask(name, worker)
 
     def stop_asking(self, name: str) -> None:
-        """Take back a request for a worker slot that was not granted yet."""
-        if name in self._asking:
-            self._asking.remove(name)
+        """Take back what a running node asked for and did not get yet."""
+        self._admission.withdraw(name)
 
-    def return_worker(self, name: str) -> str | None:
-        """Take back the worker slot that the node holds.
+    def return_worker(self, name: str) -> None:
+        """Take back the worker slot that the node holds."""
+        self._admission.return_worker(name)
 
-        Returns the node in flight that was waiting for it and holds it now: it goes before nodes
-        that are only ready.
-        """
-        self.working.remove(name)
-        if self._asking:
-            heir = self._asking.popleft()
-            self.working.add(heir)
-            return heir
-        self._workers += 1
-        return None
+    def is_stuck(self) -> bool:
+        """Tell whether nothing will ever happen again, although nodes are not done: a bug."""
+        outside = self._admission.wait_outside()
+        return bool(self.unfinished) and not self.running and not outside
+
+    def leave(self) -> None:
+        """End the run's part in slots that it shares with other runs."""
+        self._admission.leave()
 
     # -- outcomes
 
-    def succeed(self, name: str) -> None:
-        """Complete a running node whose expander, if any, is done: it releases its dependents."""
+    def succeed(self, name: str, untaken: Container[str] = (), broken: Container[str] = ()) -> None:
+        """Complete a running node whose expander, if any, is done: it releases its dependents.
+
+        ``untaken`` holds the dependents whose edge's condition was false, ``broken`` those whose
+        condition gave no answer: they must be failed next.
+        """
         self._move(name, COMPLETED)
         self.running -= 1
         self.unfinished -= 1
-        waiting, status = self._waiting, self._status
+        if self._admission.bounded or self.resting:
+            self._admission.release(name)
+        readiness, status = self._readiness, self._status
+        if readiness.special or untaken or broken:
+            for dependent in self._graph.dependents[name]:
+                if dependent not in broken:
+                    readiness.pass_success(name, dependent, dependent not in untaken)
+                    self._decide(dependent)
+            return
+        waiting = readiness.waiting
         for dependent in self._graph.dependents[name]:
             waiting[dependent] = left = waiting[dependent] - 1
             if not left and status[dependent] is PENDING:
                 self._make_ready(dependent)
 
-    def fail(self, name: str) -> None:
-        """Fail a running node: everything downstream that has not started is skipped."""
-        self._finish(name, FAILED)
-        self._skip(self._graph.dependents[name], name)
+    def fail(self, name: str, *, lingering: bool = False) -> None:
+        """Fail a node: what depends on it is skipped, unless a trigger says otherwise.
 
-    def cancel(self, name: str) -> None:
-        """Cancel a node that has not finished: everything downstream of it is skipped."""
+        ``lingering`` says that its thread goes on: the slots of its groups stay taken with the
+        worker's, until `return_worker`.
+        """
+        if lingering:
+            self._admission.linger(name)
+        had_started = self._status[name] is RUNNING
+        self._finish(name, FAILED)
+        if not had_started:
+            self._early.add(name)
+        self._pass_failure(name, Blame(Why.FAILED, name))
+
+    def cancel(self, name: str, blame: Blame | None = None, *, lingering: bool = False) -> None:
+        """Cancel a node that has not finished: what depends on it is skipped, as in `fail`.
+
+        ``blame`` says why, where it is not the end of the run.
+        """
+        if lingering:
+            self._admission.linger(name)
         self._finish(name, CANCELLED)
-        self._skip(self._graph.dependents[name], name)
+        if blame is not None:
+            self._blame[name] = blame
+        self._pass_failure(name, Blame(Why.CANCELLED, name))
 
     def cancel_rest(self) -> None:
         """Cancel every node that waits or is ready: the run ends before their turn came."""
         for name, status in self._status.items():
             if status in WAITING:
                 self._finish(name, CANCELLED)
-
-    # -- modifications
-
-    def land(
-        self,
-        modification: DynamicModification,
-        by: str | None = None,
-        *,
-        on_threads: Iterable[str] = (),
-        needs: Mapping[str, Sequence[str]] | None = None,
-        faults: Sequence[Fault] = (),
-    ) -> None:
-        """Apply a modification as a whole, or raise `ModificationError` and change nothing.
-
-        ``by`` is the running node whose expander returned it; it must be reported as succeeded or
-        failed afterwards, so that its children cannot start before. ``needs`` holds parameters that
-        tasks of new nodes must find among their dependencies, ``faults`` what the caller found.
-        """
-        depth = 0 if by is None else self._depth.get(by, 0) + 1
-        if not faults and self._is_plain_growth(modification, depth, needs):
-            self.on_threads.update(on_threads)
-            self._grow(modification, by, depth)
-            return
-        landing = examine(
-            modification, self._graph, self._status, removed=self._removed, needs=needs
-        )
-        if landing.added_nodes:
-            nodes = len(self._status) - len(landing.removed_nodes) + len(landing.added_nodes)
-            landing.faults.extend(self._limit_faults(landing.added_nodes, nodes, depth))
-        if faults or landing.faults:
-            raise ModificationError([*faults, *landing.faults], by)
-        if landing:
-            self.on_threads.update(on_threads)
-            self._apply(landing, by, depth)
-
-    def _is_plain_growth(
-        self,
-        modification: DynamicModification,
-        depth: int,
-        needs: Mapping[str, Sequence[str]] | None,
-    ) -> bool:
-        """Tell whether a modification is surely sound; False means: look closer.
-
-        It is when it only adds nodes, each of them after nodes that have started and before nodes
-        that have not: such edges can close no cycle. This is what nearly every expander returns,
-        and knowing it costs a fifth of `examine`.
-        """
-        specs = modification.add_nodes
-        if (
-            not specs
-            or modification.remove_nodes
-            or modification.add_edges
-            or modification.remove_edges
-            or depth > self._max_depth
-            or len(specs) > self._max_nodes - len(self._status)
-        ):
-            return False
-        status, removed = self._status, self._removed
-        names = set()
-        try:
-            for spec in specs:
-                name = spec.name
-                if name in status or name in removed:
-                    return False
-                names.add(name)
-                for source in spec.dependencies:
-                    if status.get(source) not in STARTED or type(source) is not str:
-                        return False
-                for target in spec.dependents:
-                    if status.get(target) not in WAITING or type(target) is not str:
-                        return False
-                if needs and name in needs and unfilled(needs[name], spec.dependencies):
-                    return False
-        except (TypeError, AttributeError):  # its lists were spoilt; `examine` finds the words
-            return False
-        return len(names) == len(specs)
-
-    def _grow(self, modification: DynamicModification, by: str | None, depth: int) -> None:
-        """Apply a modification that is plain growth."""
-        graph, status, waiting = self._graph, self._status, self._waiting
-        for spec in modification.add_nodes:
-            name = spec.name
-            graph.add_node(name, by)
-            status[name] = PENDING
-            self._depth[name] = depth
-            count = 0
-            doomed = None
-            for source in spec.dependencies:
-                if graph.add_edge(source, name) and (now := status[source]) is not COMPLETED:
-                    count += 1
-                    if now is FAILED:
-                        doomed = doomed or source
-            waiting[name] = count
-            for target in spec.dependents:
-                if graph.add_edge(name, target):
-                    waiting[target] += 1
-                    if status[target] is READY:
-                        self._wait_again(target)
-            if not count:
-                self._make_ready(name)
-            elif doomed is not None:
-                self._skip([name], doomed)
-        self.unfinished += len(modification.add_nodes)
-        self._dag = None
-        self.version += 1
-
-    def _limit_faults(self, added: Collection[str], nodes: int, depth: int) -> Iterator[Fault]:
-        first = next(iter(added))
-        if nodes > self._max_nodes:
-            yield Fault(
-                "limit",
-                first,
-                f"adding {len(added):,} makes {nodes:,} nodes in the graph: "
-                f"max_nodes is {self._max_nodes:,}",
-                "if the graph may become so large, pass a larger max_nodes to DynamicExecutor",
-            )
-        if depth > self._max_depth:
-            yield Fault(
-                "limit",
-                first,
-                f"node {first!r:.60} would be {depth:,} expansions deep: "
-                f"max_depth is {self._max_depth:,}",
-                "if expanders may add expanding nodes so often, pass a larger max_depth",
-            )
-
-    def _apply(self, landing: Landing, by: str | None, depth: int) -> None:
-        graph, status, waiting = self._graph, self._status, self._waiting
-        touched: dict[str, None] = {}  # nodes whose countdown changed: readiness is decided last
-        if landing.removed_edges or landing.removed_nodes:
-            self._take_out(landing, touched)
-        for name in landing.added_nodes:
-            graph.add_node(name, by)
-            waiting[name] = 0
-            status[name] = PENDING
-            touched[name] = None
-            self._depth[name] = depth
-        self.unfinished += len(landing.added_nodes)
-        unmet: list[tuple[str, str]] = []
-        for source, target in landing.added_edges:
-            if graph.add_edge(source, target) and (before := status[source]) is not COMPLETED:
-                waiting[target] += 1
-                touched[target] = None
-                if before in UNMET:
-                    unmet.append((source, target))
-        for source, target in unmet:
-            self._skip([target], self._blame.get(source, source))
-        for name in touched:  # bring PENDING and READY in line with the countdown
-            now = status.get(name)
-            if now is PENDING:
-                if not waiting[name]:
-                    self._make_ready(name)
-            elif now is READY and waiting[name]:
-                self._wait_again(name)
-        self._dag = None
-        self.version += 1
-
-    def _take_out(self, landing: Landing, touched: dict[str, None]) -> None:
-        """Remove edges and nodes, and note whose countdown that changed."""
-        graph, status, waiting = self._graph, self._status, self._waiting
-        for source, target in landing.removed_edges:
-            graph.remove_edge(source, target)
-            if status[source] is not COMPLETED:
-                waiting[target] -= 1
-                touched[target] = None
-        for name in landing.removed_nodes:
-            for target in graph.dependents[name]:
-                waiting[target] -= 1
-                touched[target] = None
-            graph.remove_node(name)
-            self._forget(name)
-
-    def _forget(self, name: str) -> None:
-        """Drop a node that was removed; its name stays used."""
-        del self._status[name], self._waiting[name]
-        self._depth.pop(name, None)
-        self.on_threads.discard(name)
-        self._removed[name] = None
-        self.unfinished -= 1
-
-    # -- the only writers of statuses and queues
-
-    def _move(self, name: str, to: NodeStatus) -> None:
-        if to not in NEXT[self._status[name]]:
-            raise RuntimeError(f"node {name!r} cannot go from {self._status[name]} to {to}")
-        self._status[name] = to
-
-    def _finish(self, name: str, to: NodeStatus) -> None:
-        if self._status[name] is RUNNING:
-            self.running -= 1
-        self._move(name, to)
-        self.unfinished -= 1
-
-    def _make_ready(self, name: str) -> None:
-        self._move(name, READY)
-        self._ready_count += 1
-        queue = self._ready_on_threads if name in self.on_threads else self._ready_on_loop
-        queue.append((self._ready_count, name))
-
-    def _wait_again(self, name: str) -> None:
-        self._move(name, PENDING)
-        self._stale[name] = self._ready_count
-
-    def _skip(self, names: Iterable[str], blame: str) -> None:
-        """Skip the nodes and all that waits for them; no recursion, since chains are long."""
-        stack = list(names)
-        while stack:
-            name = stack.pop()
-            if self._status[name] in WAITING:
-                self._finish(name, SKIPPED)
-                self._blame[name] = blame
-                stack.extend(self._graph.dependents[name])

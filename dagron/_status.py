@@ -29,8 +29,8 @@ UNMET = (FAILED, CANCELLED, SKIPPED)  # what depends on such a node cannot run
 
 # The table that the scheduler's one writer of statuses obeys.
 NEXT: dict[NodeStatus, tuple[NodeStatus, ...]] = {
-    PENDING: (READY, SKIPPED, CANCELLED),
-    READY: (RUNNING, PENDING, SKIPPED, CANCELLED),
+    PENDING: (READY, FAILED, SKIPPED, CANCELLED),  # FAILED: by a condition that raised
+    READY: (RUNNING, PENDING, FAILED, SKIPPED, CANCELLED),
     RUNNING: (COMPLETED, FAILED, CANCELLED),
     COMPLETED: (),
     FAILED: (),

@@ -1,8 +1,10 @@
 """One call of a sync callable in a worker thread."""
 
 from collections.abc import Callable
+from math import inf
 from threading import Lock
 from time import perf_counter
+from types import CoroutineType
 from typing import Any
 
 from anyio import CancelScope, CapacityLimiter, Event, to_thread
@@ -10,11 +12,18 @@ from anyio import CancelScope, CapacityLimiter, Event, to_thread
 from dagron._backend import Host
 
 
+class Boxed(Exception):
+    """Carries what a sync callable raised through coroutines, which refuse a StopIteration."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class ThreadCall:
     """A call in a worker thread, whose outcome is boxed and whose end is known.
 
     A thread cannot be stopped. So a cancellation waits until the thread has ended, however it came
-    about; only `abandon` gives the thread up.
+    about; only `abandon`, and the deadline of the call, give the thread up.
 
     The box matters: no exception of the callable passes through a future, which would refuse a
     StopIteration, and no coroutine that it returns passes through trio, which would refuse that.
@@ -26,12 +35,15 @@ class ThreadCall:
         "_claim",
         "_end",
         "_ended",
+        "_ending",
         "_function",
         "_host",
         "_keywords",
+        "_then",
         "error",
         "forbidden",
         "seconds",
+        "timed_out",
         "value",
     )
 
@@ -43,13 +55,16 @@ class ThreadCall:
         self._arguments = arguments
         self._keywords = keywords
         self._claim = Lock()  # taken once: by the thread that starts, or by who forbids it to
+        self._ending = Lock()  # between the thread's last step and who asks to hear of it
         self._ended = False
         self._abandoned = False
         self._end: Event | None = None  # somebody waits for the end
+        self._then: Callable[[], object] | None = None  # to be called in the loop after the end
         self.value: Any = None
         self.error: BaseException | None = None
         self.seconds = 0.0  # in the callable itself
         self.forbidden = False  # it was never called, and will not be
+        self.timed_out = False  # the deadline came before the end
 
     def __call__(self) -> None:
         """Call the callable; this is what the worker thread runs."""
@@ -61,43 +76,108 @@ class ThreadCall:
         except BaseException as error:
             self.error = error
         self.seconds = perf_counter() - began
-        self._ended = True
-        if self._end is not None:  # it was set before _ended was read as false: see _outlast
-            try:
+        with self._ending:
+            self._ended = True
+            then, is_given_up = self._then, self._abandoned
+        if is_given_up:
+            self._drop()
+        try:
+            if self._end is not None:
                 self._host.call_soon(self._end.set)
-            except RuntimeError:  # the loop is gone: the thread was abandoned long ago
-                return
+            if then is not None:
+                self._host.call_soon(then)
+        except RuntimeError:  # the loop is gone: the thread was given up long ago
+            if then is not None:
+                then()
 
-    async def run(self, limiter: CapacityLimiter) -> None:
+    def _drop(self) -> None:
+        """Drop what a thread returned that was given up."""
+        if isinstance(self.value, CoroutineType):
+            self.value.close()
+        self.value = self.error = None
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody waits for this any longer."""
+        return self._abandoned
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the thread goes on, although nobody waits for what it returns."""
+        return self._abandoned and not self._ended and not self.forbidden
+
+    def when_ended(self, then: Callable[[], object]) -> None:
+        """Call this in the event loop when the thread has ended; where that is gone, in the thread.
+
+        The thread must not have ended yet, as far as the loop knows.
+        """
+        with self._ending:
+            self._then = then
+            if not self._ended:
+                return
+        then()
+
+    async def run(self, limiter: CapacityLimiter, deadline: float = inf) -> None:
         """Run the call in a thread; return, or let a cancellation pass, after the thread's end.
 
         When the run is cancelled meanwhile, this returns if the thread ends: its work is done and
-        counts, and the cancellation comes again at the next checkpoint.
+        counts, and the cancellation comes again at the next checkpoint. At the deadline, by the
+        loop's clock, the thread is given up: then ``timed_out`` is set.
         """
         try:
-            await to_thread.run_sync(
-                self, abandon_on_cancel=self._host.abandonable, limiter=limiter
-            )
+            if deadline == inf:
+                await to_thread.run_sync(
+                    self, abandon_on_cancel=self._host.abandonable, limiter=limiter
+                )
+            else:
+                with CancelScope(deadline=deadline) as scope:
+                    await to_thread.run_sync(self, abandon_on_cancel=True, limiter=limiter)
+                if scope.cancelled_caught:
+                    self._give_up()
         except self._host.cancelled_class:
             if self._claim.acquire(blocking=False):  # the thread had not begun, and now it cannot
                 self.forbidden = True
                 raise
-            await self._outlast()
+            await self.outlast(deadline)
             if not (self._ended and self._host.is_cancelling()):
                 raise
 
-    async def _outlast(self) -> None:
-        """Wait until the thread has ended or is abandoned."""
+    def _give_up(self) -> None:
+        """Stop waiting for a thread that is out of time, unless it has just ended."""
+        if self._claim.acquire(blocking=False):
+            self.forbidden = True
+        with self._ending:
+            self.timed_out = self._abandoned = not self._ended
+
+    async def outlast(self, deadline: float = inf) -> None:
+        """Wait, whatever comes, until the thread has ended, is abandoned, or out of time."""
         self._end = end = Event()
-        with CancelScope(shield=True):
-            while not (self._ended or self._abandoned):
-                try:
-                    await end.wait()
-                except self._host.cancelled_class:  # Task.cancel() does not respect the shield
-                    continue
+        try:
+            with CancelScope(shield=True, deadline=deadline) as scope:
+                while not (self._ended or self._abandoned):
+                    try:
+                        await end.wait()
+                    except self._host.cancelled_class:
+                        if scope.cancel_called:
+                            raise
+                        continue  # Task.cancel() does not respect the shield
+        finally:
+            if scope.cancel_called:
+                self._give_up()
+
+    async def wait(self) -> None:
+        """Wait until a thread that lingers has ended."""
+        self._end = end = Event()
+        if not self._ended:
+            await end.wait()
 
     def abandon(self) -> None:
         """Stop waiting: the thread ends by itself, and what it returns is dropped."""
         self._abandoned = True
         if self._end is not None:
             self._end.set()
+
+
+def unboxed(error: BaseException) -> BaseException:
+    """Return what was raised in the first place."""
+    return error.error if type(error) is Boxed else error

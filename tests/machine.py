@@ -4,20 +4,30 @@ The model knows the rules and nothing else: it counts nothing down and queues no
 is a scan over plain sets and dicts.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from enum import Enum
+from fractions import Fraction
 from typing import Any
 
-from dagron import DAG, DynamicModification, DynamicNodeSpec, NodeStatus
+import pytest
+
+from dagron import DAG, DynamicModification, DynamicNodeSpec, ModificationError, NodeStatus
+from dagron._blame import Blame, Why
+from dagron._edge import Edge, condition_of
+from dagron._lanes import Pool
+from dagron._policy import NodePolicy, Trigger, all_succeeded
 from dagron._scheduler import Scheduler
 
 PENDING, READY, RUNNING = NodeStatus.PENDING, NodeStatus.READY, NodeStatus.RUNNING
 COMPLETED, FAILED = NodeStatus.COMPLETED, NodeStatus.FAILED
 SKIPPED, CANCELLED = NodeStatus.SKIPPED, NodeStatus.CANCELLED
 
+WAITING = (PENDING, READY)
 STARTED = (RUNNING, COMPLETED, FAILED)
 UNMET = (FAILED, CANCELLED, SKIPPED)
 
-Edge = tuple[str, str]
+Pair = tuple[str, str]
 
 
 # --- short spellings -----------------------------------------------------------------------------
@@ -27,14 +37,26 @@ def nothing() -> None:
     """A task that does nothing; it can be pickled."""
 
 
-def dag(*parts: str | Edge) -> DAG:
-    """A graph of these nodes (strings) and edges (pairs)."""
-    builder = DAG.builder()
+def yes(result: object) -> bool:
+    """A condition; it can be pickled, and the scheduler never calls it."""
+    return True
+
+
+def no(result: object) -> bool:
+    """Another one."""
+    return False
+
+
+def dag(*parts: str | Pair, policies: Mapping[str, NodePolicy] | None = None) -> DAG:
+    """A graph of these nodes (strings) and edges (pairs, or `Edge` with a condition)."""
+    builder, policies = DAG.builder(), dict(policies or {})
     for part in parts:
         if isinstance(part, str):
-            builder.add_node(part)
+            builder.add_node(part, policy=policies.pop(part, None))
         else:
-            builder.add_edge(*part)
+            builder.add_edge(*part, condition=condition_of(part))
+    for name, policy in policies.items():
+        builder.add_node(name, policy=policy)
     return builder.build()
 
 
@@ -43,12 +65,27 @@ def chain(length: int) -> DAG:
     return dag("0", *((str(n), str(n + 1)) for n in range(length - 1)))
 
 
-def spec(name: str, *dependencies: str, to: Iterable[str] = ()) -> DynamicNodeSpec:
-    return DynamicNodeSpec(name, nothing, dependencies, to)
+def spec(
+    name: str, *dependencies: str, to: Iterable[str] = (), policy: NodePolicy | None = None
+) -> DynamicNodeSpec:
+    return DynamicNodeSpec(name, nothing, dependencies, to, policy=policy)
 
 
 def adding(*specs: DynamicNodeSpec) -> DynamicModification:
     return DynamicModification(add_nodes=specs)
+
+
+def removing(*names: str) -> DynamicModification:
+    return DynamicModification(remove_nodes=names)
+
+
+def when(trigger: Trigger) -> NodePolicy:
+    return NodePolicy(trigger=trigger)
+
+
+def pools(**sizes: int) -> dict[str, Pool]:
+    """The slots of groups: so many of each name."""
+    return {name: Pool(name, size) for name, size in sizes.items()}
 
 
 def run_at(
@@ -58,15 +95,20 @@ def run_at(
     running: Collection[str] = (),
     failed: Collection[str] = (),
     cancelled: Collection[str] = (),
+    untaken: Collection[Pair] = (),
+    groups: Mapping[str, Pool] | None = None,
 ) -> Scheduler:
-    """A run in which these nodes stand there and no other has started: no thread is free for it."""
+    """A run in which these nodes stand there and no other has started: no thread is free for it.
+
+    The conditions of the edges that are ``untaken`` were false.
+    """
     moved = {*completed, *running, *failed}
     rest = [name for name in graph if name not in moved]
-    scheduler = Scheduler(graph, on_threads=rest, max_workers=0)
+    scheduler = Scheduler(graph, on_threads=rest, max_workers=0, pools=groups)
     while taken := scheduler.take_ready(len(moved)):
         for name in taken:
             if name in completed:
-                scheduler.succeed(name)
+                scheduler.succeed(name, {b for a, b in untaken if a == name})
             elif name in failed:
                 scheduler.fail(name)
     for name in cancelled:
@@ -81,10 +123,11 @@ def statuses(scheduler: Scheduler, *names: str) -> list[str]:
 def spelled(modification: DynamicModification) -> str:
     """The modification as one would type it here."""
     specs = ", ".join(
-        f"spec({', '.join(map(repr, [added.name, *added.dependencies]))}, to={added.dependents})"
+        f"spec({', '.join(map(repr, [added.name, *added.dependencies]))}, to={added.dependents}"
+        + (f", policy={added.policy})" if added.policy else ")")
         for added in modification.add_nodes
     )
-    lists = ("remove_nodes", "add_edges", "remove_edges")
+    lists = ("remove_nodes", "add_edges", "remove_edges", "cancel_nodes")
     named = (f"{name}={value}" for name in lists if (value := getattr(modification, name)))
     return f"DynamicModification({', '.join([f'[{specs}]', *named])})"
 
@@ -95,8 +138,12 @@ def snapshot(value: object) -> object:
         return "mapping", [(key, snapshot(member)) for key, member in value.items()]
     if isinstance(value, (set, frozenset)):
         return "set", sorted(map(repr, value))
-    if isinstance(value, (str, int, float, NodeStatus, type(None))):
+    if isinstance(value, (str, int, float, NodeStatus, Enum, type(None))):
         return value
+    if isinstance(value, Edge):
+        return "edge", *value, id(value.condition)
+    if callable(value):
+        return "callable", id(value)
     if isinstance(value, Iterable) and not isinstance(value, DAG):
         return type(value).__name__, [snapshot(member) for member in value]
     slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
@@ -105,10 +152,37 @@ def snapshot(value: object) -> object:
     return type(value).__name__, [(name, snapshot(getattr(value, name, None))) for name in names]
 
 
+# --- refusals ------------------------------------------------------------------------------------
+
+
+def refused(
+    where: DAG | Scheduler, modification: DynamicModification, by: str | None = None
+) -> str:
+    """The text of the error with which the modification is refused; nothing else has changed."""
+    return str(refusal(where, modification, by))
+
+
+def refusal(
+    where: DAG | Scheduler, modification: DynamicModification, by: str | None = None
+) -> ModificationError:
+    before = snapshot(where) if isinstance(where, Scheduler) else where.edges()
+    with pytest.raises(ModificationError) as caught:
+        where.land(modification, by) if isinstance(where, Scheduler) else where.apply(
+            modification, by
+        )
+    assert (snapshot(where) if isinstance(where, Scheduler) else where.edges()) == before
+    assert caught.value.by == by
+    return caught.value
+
+
+def found(error: ModificationError) -> list[tuple[str, str]]:
+    return [(fault.kind, fault.node) for fault in error.faults]
+
+
 # --- graphs, naively -----------------------------------------------------------------------------
 
 
-def edges_of(modification: DynamicModification) -> Iterator[Edge]:
+def edges_of(modification: DynamicModification) -> Iterator[Pair]:
     """Every edge that the modification would add."""
     for added in modification.add_nodes:
         for source in added.dependencies:
@@ -118,7 +192,7 @@ def edges_of(modification: DynamicModification) -> Iterator[Edge]:
     yield from modification.add_edges
 
 
-def naive_order(rank: Mapping[str, Any], edges: Collection[Edge]) -> list[str]:
+def naive_order(rank: Mapping[str, Any], edges: Collection[Pair]) -> list[str]:
     """Kahn's order, the smallest rank first: again and again, look for the smallest that may go."""
     left, order = sorted(rank, key=rank.__getitem__), []
     while left:
@@ -131,8 +205,16 @@ def naive_order(rank: Mapping[str, Any], edges: Collection[Edge]) -> list[str]:
     return order
 
 
-def is_cyclic(nodes: Collection[str], edges: Collection[Edge]) -> bool:
+def is_cyclic(nodes: Collection[str], edges: Collection[Pair]) -> bool:
     return len(naive_order(dict.fromkeys(nodes, 0), edges)) < len(nodes)
+
+
+def enough(need: int | float | None, active: int) -> int:
+    """How many of so many active edges must be met: a count, a share of them, or just one."""
+    if isinstance(need, float):
+        share = Fraction(str(need)) * active
+        return next(count for count in range(1, active + 2) if count >= share)
+    return need or 1
 
 
 # --- a run, naively ------------------------------------------------------------------------------
@@ -144,32 +226,41 @@ class Model:
     def __init__(
         self,
         nodes: Collection[str],
-        edges: Collection[Edge],
+        edges: Collection[Pair],
         on_threads: Collection[str],
         *,
-        max_workers: int,
-        max_concurrency: int | None,
+        max_workers: int = 1,
+        max_concurrency: int | None = None,
         max_nodes: int,
         max_depth: int,
+        groups: Mapping[str, int] | None = None,
+        policy: NodePolicy | None = None,
+        policies: Mapping[str, NodePolicy] | None = None,
     ) -> None:
         self.status = dict.fromkeys(nodes, PENDING)
-        self.edges = set(edges)
+        self.edges = {(source, target) for source, target in edges}
+        self.conditions = {(e[0], e[1]): c for e in edges if (c := condition_of(e)) is not None}
+        self.untaken: set[Pair] = set()  # edges whose condition was false
+        self.broken: set[Pair] = set()  # edges whose condition gave no answer
+        self.policy = policy
+        self.policies = dict(policies or {})
         self.on_threads = set(on_threads)
-        self.max_workers = max_workers
-        self.max_concurrency = 10**9 if max_concurrency is None else max_concurrency
         self.max_nodes = max_nodes
         self.max_depth = max_depth
         self.rank: dict[str, tuple[int, ...]] = {name: (i,) for i, name in enumerate(nodes)}
         self.added_by: dict[str, str | None] = dict.fromkeys(nodes)
         self.removed: list[str] = []
         self.version = 0
+        self.by_condition: set[str] = set()  # the nodes that were skipped by condition
+        self.blames: dict[str, set[Blame]] = {}  # what may be given as the reason, by node
+        self.slots = {"max_workers": max_workers, **(groups or {})}
+        if max_concurrency is not None:
+            self.slots["max_concurrency"] = max_concurrency
         self.workers: set[str] = set()  # the nodes that hold a worker slot
-        self.asking: list[
-            str
-        ] = []  # the nodes in flight that wait for one, the first in line first
-        self.step = 0
-        self.since: dict[str, int] = {}  # the step at which a node became ready
-        self.returned: set[str] = set()  # nodes that were ready and went back to waiting
+        self.lingering: set[str] = set()  # nodes that have ended, but whose thread has not
+        self.resting: set[str] = set()  # running nodes that hold no slots
+        self.asking: dict[str, bool] = {}  # the nodes in flight that want slots: and a worker's?
+        self.turn: dict[str, int] = {}  # when a node became ready, for those who know
         self.settle()
 
     # -- questions
@@ -178,10 +269,10 @@ class Model:
         return [name for name, status in self.status.items() if status in statuses]
 
     def dependencies(self, name: str) -> list[str]:
-        return [source for source, target in self.edges if target == name]
+        return sorted(source for source, target in self.edges if target == name)
 
-    def free_workers(self) -> int:
-        return self.max_workers - len(self.workers)
+    def dependents(self, name: str) -> list[str]:
+        return sorted(target for source, target in self.edges if source == name)
 
     def depth(self, name: str | None) -> int:
         """How many expanders stand between the node and the initial graph."""
@@ -191,47 +282,168 @@ class Model:
     def order(self) -> list[str]:
         return naive_order(self.rank, self.edges)
 
+    def governed(self, name: str, field: str, otherwise: Any) -> Any:
+        """What the node's own policy says, else the default one, else nobody."""
+        for policy in (self.policies.get(name), self.policy):
+            if policy is not None and field in policy.given:
+                return getattr(policy, field)
+        return otherwise
+
+    def trigger(self, name: str) -> Trigger:
+        return self.governed(name, "trigger", all_succeeded)
+
+    def priority(self, name: str) -> float:
+        return self.governed(name, "priority", 0)
+
+    def groups(self, name: str) -> list[str]:
+        group = self.governed(name, "group", ())
+        return [group] if isinstance(group, str) else [*group]
+
+    # -- slots
+
+    def needs(self, name: str, worker: bool) -> list[str]:
+        """The slots that a node needs to start, or to go on: none twice."""
+        needs = ["max_workers"] if worker else []
+        if self.status[name] is READY or name in self.resting:
+            needs += [*(["max_concurrency"] if "max_concurrency" in self.slots else [])]
+            needs += self.groups(name)
+        return needs
+
+    def taken(self) -> Counter[str]:
+        """How many slots of each kind are taken."""
+        active = [name for name in self.all(RUNNING) if name not in self.resting]
+        taken = Counter({"max_workers": len(self.workers), "max_concurrency": len(active)})
+        for name in [*active, *self.lingering]:
+            taken.update(self.groups(name))
+        return taken
+
+    def lacks(self, name: str, worker: bool) -> list[str]:
+        """The slots that the node needs and that are not free."""
+        taken = self.taken()
+        return [slot for slot in self.needs(name, worker) if taken[slot] >= self.slots[slot]]
+
+    def wants_worker(self, name: str) -> bool:
+        return self.asking.get(name, name in self.on_threads)
+
+    def line(self) -> list[str]:
+        """Who waits for slots: those in flight, then the ready ones, by priority and readiness."""
+        ready = sorted(self.all(READY), key=lambda name: (-self.priority(name), self.turn[name]))
+        return [*self.asking, *ready]
+
+    def next_in_line(self) -> str | None:
+        """The first in line who lacks nothing."""
+        for name in self.line():
+            if not self.lacks(name, self.wants_worker(name)):
+                return name
+        return None
+
+    def grant(self, name: str) -> None:
+        """Give a node the slots that it wants."""
+        if self.wants_worker(name):
+            self.workers.add(name)
+        self.asking.pop(name, None)
+        self.resting.discard(name)
+        self.status[name] = RUNNING
+
+    def rest(self, name: str) -> None:
+        self.workers.discard(name)
+        self.resting.add(name)
+
+    def return_worker(self, name: str) -> None:
+        self.workers.remove(name)
+        self.lingering.discard(name)
+
     # -- what follows from what
+
+    def edge(self, source: str, target: str) -> str:
+        """Where an edge stands: pending, met, inactive or unmet."""
+        status = self.status[source]
+        if status in (PENDING, READY, RUNNING) or (source, target) in self.broken:
+            return "pending"
+        if status is COMPLETED:
+            return "inactive" if (source, target) in self.untaken else "met"
+        return "inactive" if source in self.by_condition else "unmet"
+
+    def edges_to(self, name: str, *states: str) -> list[str]:
+        """The sources of the node's edges that stand there."""
+        return [s for s in self.dependencies(name) if self.edge(s, name) in states]
 
     def settle(self) -> None:
         """Give every node that has not started the status that follows from its dependencies."""
-        before = dict(self.status)
-        changed = True
+        changed, before = True, dict(self.status)
         while changed:
             changed = False
-            for name in self.all(PENDING, READY):
+            for name in self.all(*WAITING):
                 due = self._due(name)
                 changed = changed or due is not self.status[name]
                 self.status[name] = due
-        self.step += 1
-        for name, status in self.status.items():
-            if status is READY and before.get(name) is not READY:
-                self.since[name] = self.step
-            elif before.get(name) is READY and status is PENDING:
-                self.returned.add(name)
+                if due is SKIPPED and not self.edges_to(name, "met", "unmet"):
+                    self.by_condition.add(name)
+        fresh = [name for name in self.all(SKIPPED) if before[name] is not SKIPPED]
+        for name in naive_order({name: self.rank[name] for name in fresh}, self.edges):
+            self.blames[name] = self._blames(name)
 
     def _due(self, name: str) -> NodeStatus:
-        found = {self.status[source] for source in self.dependencies(name)}
-        if found & set(UNMET):
+        states = Counter(self.edge(source, name) for source in self.dependencies(name))
+        if not states:
+            return READY
+        trigger = self.trigger(name)
+        active = states.total() - states["inactive"]
+        if trigger.kind == "all_succeeded" and states["unmet"]:
             return SKIPPED
-        return READY if found <= {COMPLETED} else PENDING
+        counts = trigger.kind in ("any_succeeded", "at_least")
+        if counts and states["met"] >= enough(trigger.need, active):
+            return READY
+        if states["pending"]:
+            return PENDING
+        if trigger.kind == "all_succeeded":
+            return READY if active else SKIPPED
+        if trigger.kind == "all_done":
+            own = [edge for edge in self.untaken if edge[1] == name]
+            return SKIPPED if len(own) == states.total() else READY
+        return SKIPPED
 
-    def end(self, name: str, status: NodeStatus) -> None:
-        self.status[name] = status
+    def _blames(self, name: str) -> set[Blame]:
+        """The reasons that may be given for a node that has just been skipped."""
+        if name in self.by_condition:
+            return self._handed_down(name, self.dependencies(name))
+        unmet, met = self.edges_to(name, "unmet"), self.edges_to(name, "met")
+        trigger = self.trigger(name)
+        if trigger == all_succeeded:
+            return self._handed_down(name, unmet)
+        words = f"{len(met)} of {len(met) + len(unmet)}, and its trigger is {trigger}"
+        tails = [f"; {source!r} is {self.status[source]}" for source in unmet] or [""]
+        return {Blame(Why.TRIGGER, name, words + tail) for tail in tails}
+
+    def _handed_down(self, name: str, sources: Iterable[str]) -> set[Blame]:
+        found = set()
+        for source in sources:
+            match self.status[source]:
+                case NodeStatus.FAILED:
+                    found.add(Blame(Why.FAILED, source))
+                case NodeStatus.CANCELLED:
+                    found.add(Blame(Why.CANCELLED, source))
+                case NodeStatus.COMPLETED:
+                    found.add(Blame(Why.CONDITION, source, name))
+                case _:
+                    found |= self.blames[source]
+        return found
+
+    def complete(self, name: str, untaken: Iterable[str], broken: Iterable[str]) -> None:
+        self.untaken |= {(name, target) for target in untaken}
+        self.broken |= {(name, target) for target in broken}
+        self.end(name, COMPLETED)
+
+    def end(self, *names: str | NodeStatus, blame: Blame | None = None) -> None:
+        """Give the nodes this final status, the last argument, all of them at once."""
+        *ended, status = names
+        for name in ended:
+            self.status[name] = status
+            self.resting.discard(name)
+            self.asking.pop(name, None)
+            if blame is not None:
+                self.blames[name] = {blame}
         self.settle()
-
-    def start(self, name: str) -> None:
-        self.status[name] = RUNNING
-        if name in self.on_threads:
-            self.workers.add(name)
-
-    def return_worker(self, name: str) -> str | None:
-        """Take back a slot: it goes to the first in line."""
-        self.workers.remove(name)
-        if not self.asking:
-            return None
-        self.workers.add(self.asking[0])
-        return self.asking.pop(0)
 
     # -- modifications
 
@@ -258,7 +470,13 @@ class Model:
                 found.add("unknown")
             elif self.status.get(edge[1]) in STARTED:
                 found.add("started")
-        vanishing = self._vanishing(modification)
+        if self._differing(modification):
+            found.add("edge")
+        if not used.issuperset(modification.cancel_nodes):
+            found.add("unknown")
+        if by in modification.cancel_nodes:
+            found.add("started")
+        vanishing = self.vanishing(modification)
         if new and len({*self.status, *new}) - len(vanishing) > self.max_nodes:
             found.add("limit")
         if new and self._depth_under(by) > self.max_depth:
@@ -267,35 +485,91 @@ class Model:
             found.add("cycle")
         return found
 
+    def _differing(self, modification: DynamicModification) -> list[Pair]:
+        """The edges that are given again with another condition."""
+        kept = self.edges - {*modification.remove_edges}
+        given = {edge: self.conditions.get(edge) for edge in kept}
+        return [
+            edge
+            for edge in edges_of(modification)
+            if given.setdefault(edge, condition_of(edge)) is not condition_of(edge)
+        ]
+
     def _depth_under(self, by: str | None) -> int:
         return 0 if by is None else self.depth(by) + 1
 
-    def _vanishing(self, modification: DynamicModification) -> list[str]:
+    def vanishing(self, modification: DynamicModification) -> list[str]:
         """The nodes that go; one that was skipped or cancelled before stays, with its edges."""
         named = dict.fromkeys(modification.remove_nodes)
-        return [name for name in named if self.status.get(name) in (PENDING, READY)]
+        return [name for name in named if self.status.get(name) in WAITING]
 
-    def _after(self, modification: DynamicModification) -> tuple[set[str], set[Edge]]:
-        gone = self._vanishing(modification)
+    def new_edges(self, modification: DynamicModification) -> list[Pair]:
+        """The edges that come, each once; those that are removed and added again come, too."""
+        kept = self.edges - {*modification.remove_edges}
+        return [edge for edge in dict.fromkeys(edges_of(modification)) if edge not in kept]
+
+    def cancelled(self, modification: DynamicModification) -> list[str]:
+        """The nodes to cancel: those that wait or run, and are not removed."""
+        left = [
+            name for name in self.all(*WAITING, RUNNING) if name not in modification.remove_nodes
+        ]
+        return [name for name in dict.fromkeys(modification.cancel_nodes) if name in left]
+
+    def _after(self, modification: DynamicModification) -> tuple[set[str], set[Pair]]:
+        gone = self.vanishing(modification)
         nodes = {*self.status, *(added.name for added in modification.add_nodes)} - {*gone}
         edges = (self.edges - {*modification.remove_edges}) | {*edges_of(modification)}
         return nodes, {edge for edge in edges if nodes.issuperset(edge)}
 
     def land(
-        self, modification: DynamicModification, by: str | None, on_threads: Collection[str]
+        self,
+        modification: DynamicModification,
+        by: str | None,
+        on_threads: Collection[str] = (),
+        untaken: Collection[Pair] = (),
+        broken: Collection[Pair] = (),
     ) -> None:
         _, edges = self._after(modification)
-        gone = self._vanishing(modification)
-        added_edges = list(edges_of(modification))
-        self.version += any((modification.add_nodes, gone, added_edges, modification.remove_edges))
+        gone = self.vanishing(modification)
+        new_edges, cancelled = self.new_edges(modification), self.cancelled(modification)
+        given = any((modification.add_nodes, *edges_of(modification), modification.remove_edges))
+        self.version += bool(given or gone or cancelled)
         for name in gone:
             del self.status[name], self.rank[name], self.added_by[name]
+            self.policies.pop(name, None)
             self.removed.append(name)
-        self.edges = edges
+        kept = edges - {*new_edges}
+        self.untaken = (self.untaken & kept) | ({*untaken} & {*new_edges})
+        self.broken = (self.broken & kept) | ({*broken} & {*new_edges})
+        self.conditions = {edge: c for edge, c in self.conditions.items() if edge in kept}
+        self.conditions |= {(e[0], e[1]): c for e in new_edges if (c := condition_of(e))}
+        self.edges = {(source, target) for source, target in edges}
         self.on_threads.update(on_threads)
         for position, added in enumerate(modification.add_nodes):
             self.status[added.name] = PENDING
             self.added_by[added.name] = by
             parent = () if by is None else self.rank[by]
-            self.rank[added.name] = (*parent, self.step * 1000 + position)
+            self.rank[added.name] = (*parent, self.version * 1000 + position)
+            if added.policy is not None:
+                self.policies[added.name] = added.policy
         self.settle()
+        waiting = [name for name in cancelled if self.status[name] in WAITING]
+        self.end(*waiting, CANCELLED, blame=asked_by(by))
+
+
+def asked_by(by: str | None) -> Blame:
+    """Why a node is cancelled that a modification names."""
+    return Blame(Why.OUTSIDE) if by is None else Blame(Why.REQUEST, by)
+
+
+class Answer:
+    """A condition that nobody may call: the scheduler calls nothing."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, result: object) -> bool:
+        raise AssertionError("the scheduler calls no condition")
+
+    def __repr__(self) -> str:
+        return f"answers[{self.number}]"

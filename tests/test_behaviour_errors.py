@@ -138,7 +138,7 @@ def test_e3_unused_expander(execute: Way, caplog: pytest.LogCaptureFixture) -> N
             "proces_users": no_change,
         },
     )
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.WARNING, "dagron"):
         result = execute(executor, {"scout": nothing, "end": nothing})
     assert result.ok
     assert result.unused_expanders == ("zebra", "proces_users")

@@ -67,7 +67,7 @@ def test_the_first_failure_ends_the_run(execute: Way) -> None:
     assert result["serve"].reason == "skipped because 'burn' failed"
     assert (result["simmer"].attempts, result["taste"].attempts) == (1, 0)
     assert not result.ok
-    with pytest.raises(RunFailedError, match="cancelled: the run was ended because 'burn' failed"):
+    with pytest.raises(RunFailedError, match="cut short: the run was ended because 'burn' failed"):
         result.raise_for_failures()
 
 

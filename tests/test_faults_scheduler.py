@@ -16,7 +16,7 @@ import trio
 from anyio.lowlevel import checkpoint
 
 import dagron
-from dagron._run import BATCH
+from dagron._hosting import BATCH
 from dagron._scheduler import Scheduler
 from faults import (
     GUARD,

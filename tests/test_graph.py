@@ -22,7 +22,9 @@ from dagron import (
     InvalidNameError,
     UnknownNodeError,
 )
-from machine import adding, chain, dag, is_cyclic, naive_order, spec
+from dagron._edge import Edge
+from dagron._policy import NodePolicy, all_done
+from machine import adding, chain, dag, is_cyclic, naive_order, no, spec, yes
 
 LONG = 100_000
 
@@ -506,6 +508,18 @@ def test_inequality(other: object) -> None:
     assert dag(("a", "b"), ("c", "b")) != other
 
 
+def test_equality_looks_at_policies_and_not_at_conditions() -> None:
+    """Graphs whose nodes are run in another way differ; conditions, being code, take no part."""
+    policies = {"b": NodePolicy(priority=1)}
+    assert dag("a", "b", policies=policies) == dag("b", "a", policies=dict(policies))
+    assert dag("a", "b", policies=policies) != dag("a", "b")
+    assert dag("a", "b", policies=policies) != dag("a", "b", policies={"b": NodePolicy()})
+    assert dag("a", "b", policies=policies) != dag("a", "b", policies={"a": policies["b"]})
+    one, other, plain = dag(Edge("a", "b", yes)), dag(Edge("a", "b", no)), dag(("a", "b"))
+    assert one == other == plain
+    assert hash(one) == hash(other) == hash(plain)
+
+
 def test_the_difference_of_two_graphs() -> None:
     """`before.diff(after)` lists what came and what went, each in the order of its own graph."""
     before = dag("a", ("a", "b"), ("b", "c"), ("a", "c"), "x")
@@ -518,6 +532,15 @@ def test_the_difference_of_two_graphs() -> None:
     )
     assert before.diff(after)
     assert not before.diff(before)
+
+
+def test_a_difference_shows_conditions() -> None:
+    """An edge that came or went is shown with its condition; a changed condition is none."""
+    before, after = dag("a", "b", ("a", "c")), dag(Edge("a", "b", yes), Edge("a", "c", no))
+    found = before.diff(after)
+    assert repr(found.added_edges) == repr([Edge("a", "b", yes)])
+    assert found.removed_edges == []
+    assert repr(after.diff(before).removed_edges) == repr([Edge("a", "b", yes)])
 
 
 @pytest.mark.parametrize(
@@ -569,6 +592,57 @@ def test_a_builder_of_a_graph_keeps_its_order() -> None:
     """`to_builder` remembers who added whom, so the rebuilt graph has the same order."""
     graph = dag("a", "z").apply(adding(spec("under_a")), by="a")
     assert graph.to_builder().build().topological_order() == ["a", "under_a", "z"]
+
+
+@pytest.fixture
+def controlled() -> DAG:
+    """A graph with a policy and a condition."""
+    policies = {"clean": NodePolicy(trigger=all_done)}
+    return dag("a", Edge("a", "b", yes), ("b", "clean"), ("a", "c"), policies=policies)
+
+
+def control_of(graph: DAG) -> tuple[dict[str, object], dict[tuple[str, str], object]]:
+    """The policies and the conditions of a graph, where there are any."""
+    policies = {name: graph.policy(name) for name in graph if graph.policy(name) is not None}
+    conditions = {edge: graph.condition(*edge) for edge in graph.edges()}
+    return policies, {edge: found for edge, found in conditions.items() if found is not None}
+
+
+def test_a_builder_of_a_graph_keeps_policies_and_conditions(controlled: DAG) -> None:
+    """`to_builder` holds both, and what is added to it changes neither in the graph."""
+    before = control_of(controlled)
+    assert before == ({"clean": NodePolicy(trigger=all_done)}, {("a", "b"): yes})
+    builder = controlled.to_builder()
+    assert control_of(builder.build()) == before
+    builder.add_node("d", policy=NodePolicy(priority=1)).add_edge("a", "d", condition=no)
+    builder.add_edge("a", "b", condition=yes)
+    larger = control_of(builder.build())
+    assert larger[0] == before[0] | {"d": NodePolicy(priority=1)}
+    assert larger[1] == {("a", "b"): yes, ("a", "d"): no}
+    assert control_of(controlled) == before
+
+
+def test_apply_keeps_policies_and_conditions(controlled: DAG) -> None:
+    """What a modification leaves alone keeps both; the graph that it was applied to as well."""
+    before = control_of(controlled)
+    modification = DynamicModification(
+        [spec("n", "a", policy=NodePolicy(priority=1))], add_edges=[Edge("n", "clean", no)]
+    )
+    policies, conditions = control_of(controlled.apply(modification, "a"))
+    assert policies == before[0] | {"n": NodePolicy(priority=1)}
+    assert conditions == {("a", "b"): yes, ("n", "clean"): no}
+    assert control_of(controlled) == before
+
+
+def test_apply_drops_what_belonged_to_what_is_removed(controlled: DAG) -> None:
+    """A policy goes with its node, a condition with its edge or an end of it."""
+    for modification in (
+        DynamicModification(remove_nodes=["b", "clean"]),
+        DynamicModification(remove_nodes=["a", "clean"]),
+        DynamicModification(remove_nodes=["clean"], remove_edges=[("a", "b")]),
+    ):
+        assert control_of(controlled.apply(modification)) == ({}, {})
+    assert len(control_of(controlled)[1]) == 1
 
 
 # --- apply ---------------------------------------------------------------------------------------
@@ -646,6 +720,22 @@ def test_a_graph_can_be_pickled(protocol: int) -> None:
     assert again.topological_order() == graph.topological_order()
     later = again.apply(adding(spec("later")), by="a")
     assert later.topological_order() == ["z", "a", "under", "later", "m"]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_policies_and_conditions_can_be_pickled(controlled: DAG, protocol: int) -> None:
+    """A graph whose conditions are functions of a module survives pickling with both."""
+    again = pickle.loads(pickle.dumps(controlled, protocol))
+    assert again == controlled
+    assert control_of(again) == control_of(controlled)
+    for copied in (copy.copy(controlled), copy.deepcopy(controlled)):
+        assert control_of(copied) == control_of(controlled)
+
+
+def test_a_local_condition_cannot_be_pickled() -> None:
+    """A lambda has no name to be found by: pickling such a graph fails, as of any such value."""
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(dag(Edge("a", "b", lambda result: True)))
 
 
 def test_a_graph_can_be_copied(diamond: DAG) -> None:

@@ -4,39 +4,23 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from dagron import DAG, DynamicModification, DynamicNodeSpec, Fault, ModificationError, NodeStatus
+from dagron import DynamicModification, DynamicNodeSpec, Fault, ModificationError, NodeStatus
+from dagron._blame import Blame, Why
 from dagron._landing import examine, unfilled
 from dagron._scheduler import Scheduler
-from machine import adding, dag, nothing, run_at, snapshot, spec, statuses
-
-
-def removing(*names: str) -> DynamicModification:
-    return DynamicModification(remove_nodes=names)
-
-
-def refused(
-    where: DAG | Scheduler, modification: DynamicModification, by: str | None = None
-) -> str:
-    """The text of the error with which the modification is refused; nothing else has changed."""
-    return str(refusal(where, modification, by))
-
-
-def refusal(
-    where: DAG | Scheduler, modification: DynamicModification, by: str | None = None
-) -> ModificationError:
-    before = snapshot(where) if isinstance(where, Scheduler) else where.edges()
-    with pytest.raises(ModificationError) as caught:
-        where.land(modification, by) if isinstance(where, Scheduler) else where.apply(
-            modification, by
-        )
-    assert (snapshot(where) if isinstance(where, Scheduler) else where.edges()) == before
-    assert caught.value.by == by
-    return caught.value
-
-
-def found(error: ModificationError) -> list[tuple[str, str]]:
-    return [(fault.kind, fault.node) for fault in error.faults]
-
+from machine import (
+    adding,
+    dag,
+    found,
+    nothing,
+    refusal,
+    refused,
+    removing,
+    run_at,
+    snapshot,
+    spec,
+    statuses,
+)
 
 # --- rows: names ---------------------------------------------------------------------------------
 
@@ -239,9 +223,14 @@ def test_a_completed_dependency() -> None:
 
 @pytest.mark.parametrize("how", ["dependency", "edge", "edge to a waiting node"])
 @pytest.mark.parametrize(
-    ("name", "blame"), [("failed", "failed"), ("cancelled", "cancelled"), ("skipped", "failed")]
+    ("name", "blame"),
+    [
+        ("failed", Blame(Why.FAILED, "failed")),
+        ("cancelled", Blame(Why.CANCELLED, "cancelled")),
+        ("skipped", Blame(Why.FAILED, "failed")),
+    ],
 )
-def test_a_dependency_that_did_not_complete(name: str, blame: str, how: str) -> None:
+def test_a_dependency_that_did_not_complete(name: str, blame: Blame, how: str) -> None:
     """Row "a dependency that is FAILED, CANCELLED, or SKIPPED because of a failure": SKIPPED.
 
     At once, and so is what waits for the new node; the blame falls on the node that failed.
@@ -275,7 +264,7 @@ def test_two_dependencies_that_did_not_complete() -> None:
         run.land(adding(spec("n", "a", "b"), *others))
         assert set(run.statuses().values()) == {NodeStatus.FAILED, NodeStatus.SKIPPED}
         assert run.unfinished == 0
-        assert run.blame("n") == "a"
+        assert run.blame("n") == Blame(Why.FAILED, "a")
 
 
 # --- rows: where a dependent stands --------------------------------------------------------------
@@ -514,6 +503,8 @@ def test_removing_a_node_that_has_started(state: str) -> None:
         f"node 'a' cannot be removed: it is {state.upper()}\n"
         f"  help: remove only nodes that have not started"
     ) in str(error)
+    word = "; cancel_nodes is the word for a running one"
+    assert (word in str(error)) == (state == "running")
 
 
 def test_an_expander_cannot_remove_its_own_node() -> None:
@@ -752,6 +743,16 @@ def test_parameters_of_new_tasks_are_dependencies() -> None:
     assert "n" not in run.dag()
 
 
+def test_parameters_of_nodes_that_only_grow_are_judged() -> None:
+    """A modification that only adds nodes after started ones is judged as closely."""
+    run = run_at(dag("x", "y"), running=["x"])
+    with pytest.raises(ModificationError) as caught:
+        run.land(adding(spec("m", "x"), spec("n", "x")), "x", needs={"m": ["x"], "n": ["y"]})
+    assert found(caught.value) == [("signature", "n")]
+    run.land(adding(spec("m", "x"), spec("n", "x")), "x", needs={"m": ["x"], "n": ["inputs"]})
+    assert statuses(run, "m", "n") == ["PENDING", "PENDING"]
+
+
 def test_parameters_of_a_node_that_is_refused_are_not_judged() -> None:
     """A node whose name is taken has that one fault, whatever its task needs."""
     run = run_at(dag("a"))
@@ -803,6 +804,10 @@ def break_removed_edges(modification: DynamicModification) -> None:
     modification.remove_edges.append(("a",))
 
 
+def break_cancelled_nodes(modification: DynamicModification) -> None:
+    modification.cancel_nodes.append(["a"])
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -811,6 +816,7 @@ def break_removed_edges(modification: DynamicModification) -> None:
         break_removed_nodes,
         break_added_edges,
         break_removed_edges,
+        break_cancelled_nodes,
     ],
 )
 def test_a_spoiled_modification_is_refused(spoil: Callable[[DynamicModification], None]) -> None:
@@ -838,6 +844,26 @@ def test_lists_are_read_when_the_modification_lands() -> None:
     modification.add_nodes.append(DynamicNodeSpec("n", nothing))
     modification.add_nodes[0].dependencies.append("a")
     assert dag("a").apply(modification).edges() == [("a", "n")]
+
+
+def test_a_modification_can_be_checked_before_it_lands() -> None:
+    """`check` refuses what `land` would, with the caller's faults first, and changes nothing."""
+    run = run_at(dag("x", ("x", "a")), running=["x"])
+    before = snapshot(run)
+    good = DynamicModification([spec("n", "x")], remove_edges=[("x", "a")])
+    assert list(run.check(good, "x").added_nodes) == ["n"]
+    mine = Fault("signature", "n", "its task is a generator function")
+    for modification, faults, kinds in [
+        (good, [mine], ["signature"]),
+        (adding(spec("a", "ghost")), [mine], ["signature", "duplicate", "unknown"]),
+        (adding(spec("a")), [], ["duplicate"]),
+    ]:
+        with pytest.raises(ModificationError) as caught:
+            run.check(modification, "x", faults=faults)
+        assert [fault.kind for fault in caught.value.faults] == kinds
+    assert snapshot(run) == before
+    assert run.has_edge("x", "a")
+    assert not run.has_edge("a", "x")
 
 
 def test_examination_changes_nothing() -> None:

@@ -20,9 +20,10 @@ from dagron import (
     NodeResult,
     NodeStatus,
 )
+from dagron._edge import Edge, condition_of
 from dagron._names import MAX_NAME_LENGTH, close_names, did_you_mean, shown
 from dagron._status import NEXT
-from machine import dag, nothing, spec
+from machine import dag, nothing, spec, yes
 
 
 def expand(name: str, result: object) -> None:
@@ -42,19 +43,22 @@ def test_a_spec_holds_what_it_was_given() -> None:
 
 
 def test_a_modification_holds_what_it_was_given() -> None:
-    """S4: `add_nodes` and `remove_nodes` are optional, as are `add_edges` and `remove_edges`."""
+    """S4: `add_nodes` and `remove_nodes` are optional, as is everything else."""
     empty = DynamicModification()
     assert empty.add_nodes == empty.remove_nodes == empty.add_edges == empty.remove_edges == []
+    assert empty.cancel_nodes == []
     full = DynamicModification(
         [spec("a")],
         ["b"],
         add_edges=[("c", "d")],
         remove_edges=[["e", "f"]],
+        cancel_nodes=("g", "h"),
     )
     assert full.add_nodes == [spec("a")]
     assert full.remove_nodes == ["b"]
     assert full.add_edges == [("c", "d")]
     assert full.remove_edges == [("e", "f")]
+    assert full.cancel_nodes == ["g", "h"]
     by_name = DynamicModification(add_nodes=[spec("a")], remove_nodes=["b"])
     assert (by_name.add_nodes, by_name.remove_nodes) == ([spec("a")], ["b"])
 
@@ -63,12 +67,23 @@ def test_lists_are_copied_in() -> None:
     """The fields are lists of their own: what is done to the caller's later changes nothing."""
     names, pairs, specs = ["a"], [("a", "b")], [spec("n")]
     made = DynamicNodeSpec("x", nothing, names, names)
-    modification = DynamicModification(specs, names, add_edges=pairs, remove_edges=pairs)
+    modification = DynamicModification(
+        specs, names, add_edges=pairs, remove_edges=pairs, cancel_nodes=names
+    )
     for values in (names, pairs, specs):
         values.clear()
     assert made.dependencies == made.dependents == modification.remove_nodes == ["a"]
+    assert modification.cancel_nodes == ["a"]
     assert modification.add_edges == modification.remove_edges == [("a", "b")]
     assert modification.add_nodes == [spec("n")]
+
+
+def test_conditions_are_copied_in() -> None:
+    """An `Edge` keeps its condition, in whatever iterable it comes; a set is put in order."""
+    for edges in ([Edge("a", "b", yes), ("a", "c")], {("a", "c"), Edge("a", "b", yes)}):
+        modification = DynamicModification(add_edges=edges)
+        assert modification.add_edges == [("a", "b"), ("a", "c")]
+        assert [condition_of(edge) for edge in modification.add_edges] == [yes, None]
 
 
 def test_any_iterable_will_do() -> None:
@@ -88,13 +103,17 @@ def test_a_modification_is_true_when_it_changes_something() -> None:
     assert DynamicModification(remove_nodes=["a"])
     assert DynamicModification(add_edges=[("a", "b")])
     assert DynamicModification(remove_edges=[("a", "b")])
+    assert DynamicModification(cancel_nodes=["a"])
 
 
-def test_equality_leaves_tasks_out() -> None:
-    """S29: specs and modifications are equal when everything but their tasks is."""
+def test_equality_leaves_tasks_and_conditions_out() -> None:
+    """S29: specs and modifications are equal when everything but tasks and conditions is."""
     assert DynamicNodeSpec("a", lambda: 1, ["b"]) == DynamicNodeSpec("a", lambda: 2, ["b"])
     one = DynamicModification([DynamicNodeSpec("a", lambda: 1)], ["b"])
     assert one == DynamicModification([DynamicNodeSpec("a", lambda: 2)], ["b"])
+    conditional = DynamicModification(add_edges=[Edge("a", "b", lambda result: True)])
+    assert conditional == DynamicModification(add_edges=[Edge("a", "b", lambda result: False)])
+    assert conditional == DynamicModification(add_edges=[("a", "b")])
 
 
 @pytest.mark.parametrize(
@@ -121,10 +140,16 @@ def test_another_field_makes_another_spec(other: object) -> None:
         DynamicModification([spec("a")], ["b"], add_edges=[("c", "x")], remove_edges=[("e", "f")]),
         DynamicModification([spec("a")], ["b"], add_edges=[("c", "d")], remove_edges=[("e", "x")]),
         DynamicModification([spec("a")], ["b"], add_edges=[("c", "d")]),
+        DynamicModification(
+            *([spec("a")], ["b"]),
+            add_edges=[("c", "d")],
+            remove_edges=[("e", "f")],
+            cancel_nodes=["g"],
+        ),
     ],
 )
 def test_another_field_makes_another_modification(other: DynamicModification) -> None:
-    """All four fields take part in the equality of modifications."""
+    """All five fields take part in the equality of modifications."""
     pairs = {"add_edges": [("c", "d")], "remove_edges": [("e", "f")]}
     assert DynamicModification([spec("a")], ["b"], **pairs) != other
 
@@ -155,12 +180,12 @@ def test_a_value_shows_its_fields() -> None:
     modification = DynamicModification(remove_nodes=["a"], add_edges=[("b", "c")])
     assert repr(modification) == (
         "DynamicModification(add_nodes=[], remove_nodes=['a'], "
-        "add_edges=[('b', 'c')], remove_edges=[])"
+        "add_edges=[('b', 'c')], remove_edges=[], cancel_nodes=[])"
     )
     shown_spec = repr(DynamicNodeSpec("n", len, ["a"], ["b"]))
     assert shown_spec == (
         "DynamicNodeSpec(name='n', task=<built-in function len>, dependencies=['a'], "
-        "dependents=['b'], expander=None)"
+        "dependents=['b'], expander=None, policy=None)"
     )
 
 
@@ -174,9 +199,10 @@ def test_a_bare_string_is_no_list_of_edges(field: str, bare: object) -> None:
 
 
 def test_a_bare_string_is_no_list_of_nodes() -> None:
-    """E20: a bare string for `remove_nodes` is a TypeError as well."""
-    with pytest.raises(TypeError, match="remove_nodes is a list of node names, not the bare "):
-        DynamicModification(remove_nodes="abc")
+    """E20: a bare string for `remove_nodes` or `cancel_nodes` is a TypeError as well."""
+    for field in ("remove_nodes", "cancel_nodes"):
+        with pytest.raises(TypeError, match=f"{field} is a list of node names, not the bare "):
+            DynamicModification(**{field: "abc"})
 
 
 @pytest.mark.parametrize(
@@ -217,6 +243,11 @@ def test_a_bare_string_is_no_list_of_nodes() -> None:
         (
             lambda: DynamicModification(remove_nodes=5),
             "remove_nodes is a list of node names, not int: 5",
+        ),
+        (lambda: DynamicModification(cancel_nodes=None), "cancel_nodes is a list of node names, "),
+        (
+            lambda: DynamicModification(cancel_nodes=["a", 5]),
+            "cancel_nodes holds 5, which is int, not a node name",
         ),
         (
             lambda: DynamicModification(add_edges="ab"),
@@ -334,12 +365,15 @@ def test_a_status_prints_its_bare_name() -> None:
 
 
 def test_the_transition_table() -> None:
-    """A node waits, is ready, runs and ends; what has ended never moves again."""
+    """A node waits, is ready, runs and ends; what has ended never moves again.
+
+    A node may fail before it starts: by a condition that raised.
+    """
     table = {str(status): {str(to) for to in follow} for status, follow in NEXT.items()}
     ends = {"COMPLETED", "FAILED", "SKIPPED", "CANCELLED"}
     assert table == {
-        "PENDING": {"READY", "SKIPPED", "CANCELLED"},
-        "READY": {"RUNNING", "PENDING", "SKIPPED", "CANCELLED"},
+        "PENDING": {"READY", "SKIPPED", "CANCELLED", "FAILED"},
+        "READY": {"RUNNING", "PENDING", "SKIPPED", "CANCELLED", "FAILED"},
         "RUNNING": {"COMPLETED", "FAILED", "CANCELLED"},
         **{end: set() for end in ends},
     }
@@ -361,6 +395,11 @@ ERRORS: dict[str, tuple[DagronError, tuple[type, ...], dict[str, object]]] = {
         (dagron.GraphError, ValueError),
         {"name": "a"},
     ),
+    "DuplicateEdgeError": (
+        dagron.DuplicateEdgeError("text", ("a", "b")),
+        (dagron.GraphError, ValueError),
+        {"edge": ("a", "b")},
+    ),
     "InvalidNameError": (
         dagron.InvalidNameError("text", "a\n"),
         (dagron.GraphError, ValueError),
@@ -381,6 +420,28 @@ ERRORS: dict[str, tuple[DagronError, tuple[type, ...], dict[str, object]]] = {
         (DagronError, TypeError),
         {"node": "a", "parameter": "x"},
     ),
+    "UnknownGroupError": (
+        dagron.UnknownGroupError("text", "githb", ["github"]),
+        (DagronError, KeyError),
+        {"group": "githb", "close": ("github",)},
+    ),
+    "ConditionError": (
+        dagron.ConditionError("text", ("a", "b")),
+        (DagronError, RuntimeError),
+        {"edge": ("a", "b")},
+    ),
+    "NodeTimeoutError": (
+        dagron.NodeTimeoutError("text", "a", 2.5),
+        (DagronError, TimeoutError),
+        {"node": "a", "timeout": 2.5},
+    ),
+    "LimitsInUseError": (dagron.LimitsInUseError("text"), (DagronError, RuntimeError), {}),
+    "GateError": (dagron.GateError("text"), (DagronError, RuntimeError), {}),
+    "GateRejectedError": (
+        dagron.GateRejectedError("text", "no"),
+        (DagronError, RuntimeError),
+        {"reason": "no"},
+    ),
     "NotAwaitedError": (dagron.NotAwaitedError("text"), (DagronError, TypeError), {}),
     "ModificationError": (
         ModificationError([FAULT], "a"),
@@ -393,6 +454,7 @@ ERRORS: dict[str, tuple[DagronError, tuple[type, ...], dict[str, object]]] = {
         (DagronError,),
         {},
     ),
+    "RunFinishedError": (dagron.RunFinishedError("text"), (DagronError, RuntimeError), {}),
     "EventLoopRunningError": (
         dagron.EventLoopRunningError("text"),
         (DagronError, RuntimeError),
@@ -409,7 +471,14 @@ def test_every_error_is_in_the_table_below() -> None:
         for name in dagron.__all__
         if isinstance(kind := getattr(dagron, name), type) and issubclass(kind, BaseException)
     }
-    assert public == set(ERRORS)
+    assert public == {*ERRORS, "BlockingWarning", "Cancelled"}
+
+
+def test_what_is_raised_but_is_no_error() -> None:
+    """A warning is one, and a task that catches every Exception does not catch a cancellation."""
+    assert issubclass(dagron.BlockingWarning, RuntimeWarning)
+    assert issubclass(dagron.Cancelled, BaseException)
+    assert not issubclass(dagron.Cancelled, Exception)
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -488,7 +557,12 @@ def test_public_values_can_be_pickled() -> None:
     made = DynamicNodeSpec("a", nothing, ["b"], ["c"], expander=expand)
     values = [
         made,
-        DynamicModification([made], ["b"], add_edges=[("c", "d")], remove_edges=[("e", "f")]),
+        DynamicModification(
+            *([made], ["b"]),
+            add_edges=[("c", "d"), Edge("c", "e", yes)],
+            remove_edges=[("e", "f")],
+            cancel_nodes=["g"],
+        ),
         FAULT,
         GraphDiff(["a"], ["b"], [("a", "c")], [("b", "c")]),
         NodeResult("a", NodeStatus.COMPLETED, 5, None, 0.5, 1.5, 1, "b", 2, None),

@@ -20,7 +20,7 @@ from machine import dag
 
 FIELDS = (
     *("name", "status", "result", "error", "duration_seconds", "started_at", "attempts"),
-    *("added_by", "depth", "reason"),
+    *("added_by", "depth", "reason", "errors"),
 )
 
 
@@ -40,15 +40,17 @@ def cancelled(name: str) -> NodeResult:
     return NodeResult(name, NodeStatus.CANCELLED, reason="the run was cancelled")
 
 
-def result_of(*results: NodeResult) -> ExecutionResult:
+def result_of(*results: NodeResult, reason: str | None = None) -> ExecutionResult:
     return ExecutionResult(
-        {result.name: result for result in results}, dag(*(r.name for r in results))
+        {result.name: result for result in results},
+        dag(*(r.name for r in results)),
+        reason=reason,
     )
 
 
-def failure_of(*results: NodeResult) -> RunFailedError:
+def failure_of(*results: NodeResult, reason: str | None = None) -> RunFailedError:
     with pytest.raises(RunFailedError) as caught:
-        result_of(*results).raise_for_failures()
+        result_of(*results, reason=reason).raise_for_failures()
     return caught.value
 
 
@@ -178,15 +180,19 @@ def test_the_repr_is_one_line_of_counts(results: list[NodeResult], text: str) ->
     [
         ([completed("a")], True),
         ([completed("a"), skipped("b", "x")], True),
+        ([completed("a"), cancelled("b")], True),
         ([completed("a"), failed("b", ValueError())], False),
         ([completed("a"), cancelled("b")], False),
+        ([completed("a")], False),
     ],
 )
-def test_ok_means_that_nothing_failed_and_nothing_was_cancelled(
+def test_ok_means_that_nothing_failed_and_the_run_was_not_cut_short(
     results: list[NodeResult], ok: bool
 ) -> None:
-    """`ok` is False if a node failed or was cancelled; `raise_for_failures` raises exactly then."""
-    result = result_of(*results)
+    """`ok` is False if a node failed or the run was cut short, while nodes that were cancelled one
+    by one are no reason; `raise_for_failures` raises exactly then."""
+    is_cut = not ok and not any(result.status is NodeStatus.FAILED for result in results)
+    result = result_of(*results, reason="the run was cancelled" if is_cut else None)
     assert result.ok is ok
     if ok:
         assert result.raise_for_failures() is None
@@ -214,7 +220,7 @@ def test_one_error_for_all_that_failed() -> None:
 
 def test_a_cancelled_run_has_an_error_without_failures() -> None:
     """Where nodes were only cancelled, the error has no failures and no cause."""
-    error = failure_of(completed("a"), cancelled("b"))
+    error = failure_of(completed("a"), cancelled("b"), reason="the run was cancelled")
     assert error.failures == {}
     assert error.__cause__ is None
     assert str(error).startswith("1 cancelled of 2 nodes\n")

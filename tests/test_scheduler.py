@@ -9,6 +9,7 @@ import pytest
 
 import dagron
 from dagron import DAG, DynamicModification, ModificationError, NodeStatus
+from dagron._blame import Blame, Why
 from dagron._scheduler import Scheduler
 from machine import adding, chain, dag, run_at, snapshot, spec, statuses
 
@@ -153,7 +154,7 @@ def test_the_bound_on_workers_holds(limit: int) -> None:
     assert first == names[:limit]
     assert run.working == {*first}
     for position, name in enumerate(first):
-        assert run.return_worker(name) is None
+        run.return_worker(name)
         assert name not in run.working
         run.succeed(name)
         place = position + limit
@@ -167,7 +168,7 @@ def test_a_worker_is_kept_until_it_is_returned() -> None:
     run.cancel("a")
     assert run.take_ready(9) == []
     assert run.working == {"a"}
-    assert run.return_worker("a") is None
+    run.return_worker("a")
     assert run.working == set()
     assert run.take_ready(9) == ["b"]
 
@@ -210,22 +211,26 @@ def test_a_node_in_flight_goes_before_ready_ones() -> None:
     names = ["t1", "a1", "a2", "t2"]
     run = Scheduler(dag(*names), on_threads=["t1", "t2"], max_workers=1)
     assert run.take_ready(9) == ["t1", "a1", "a2"]
-    assert run.ask_worker("a1") is False
-    assert run.ask_worker("a2") is False
+    assert run.ask("a1", worker=True) is False
+    assert run.ask("a2", worker=True) is False
     assert run.working == {"t1"}
-    assert run.return_worker("t1") == "a1"
-    assert run.working == {"a1"}
     assert run.take_ready(9) == []
-    assert run.return_worker("a1") == "a2"
-    assert run.return_worker("a2") is None
+    run.return_worker("t1")
+    assert run.take_ready(9) == ["a1"]
+    assert run.working == {"a1"}
+    run.return_worker("a1")
+    assert run.take_ready(9) == ["a2"]
+    run.return_worker("a2")
     assert run.take_ready(9) == ["t2"]
+    assert statuses(run, "a1", "a2") == ["RUNNING", "RUNNING"]
+    assert run.running == 4
 
 
 def test_a_free_worker_is_given_at_once() -> None:
     """A node in flight that asks gets a free worker, which is then not there for ready nodes."""
     run = Scheduler(dag("a", "x", ("x", "t")), on_threads=["t"], max_workers=1)
     assert run.take_ready(9) == ["a", "x"]
-    assert run.ask_worker("a") is True
+    assert run.ask("a", worker=True) is True
     assert run.working == {"a"}
     run.succeed("x")
     assert run.take_ready(9) == []
@@ -237,11 +242,12 @@ def test_a_request_can_be_taken_back() -> None:
     """A node that stops asking is passed over; to stop when one does not ask changes nothing."""
     run = Scheduler(dag("t", "a", "b"), on_threads=["t"], max_workers=1)
     run.take_ready(9)
-    run.ask_worker("a")
-    run.ask_worker("b")
+    run.ask("a", worker=True)
+    run.ask("b", worker=True)
     run.stop_asking("a")
     run.stop_asking("a")
-    assert run.return_worker("t") == "b"
+    run.return_worker("t")
+    assert run.take_ready(9) == ["b"]
     run.stop_asking("b")
     assert run.working == {"b"}
 
@@ -292,7 +298,10 @@ def test_a_failed_node_skips_its_descendants() -> None:
     assert statuses(run, *"abcdxy") == [
         *("FAILED", "SKIPPED", "SKIPPED", "SKIPPED", "RUNNING", "PENDING")
     ]
-    assert [run.blame(name) for name in "abcdxy"] == [None, "a", "a", "a", None, None]
+    because_of_a = Blame(Why.FAILED, "a")
+    assert [run.blame(name) for name in "bcd"] == [because_of_a] * 3
+    assert [run.blame(name) for name in "axy"] == [None] * 3
+    assert str(because_of_a) == "skipped because 'a' failed"
     run.succeed("x")
     assert run_to_the_end(run) == ["y"]
     assert statuses(run, "c", "y") == ["SKIPPED", "COMPLETED"]
@@ -305,7 +314,7 @@ def test_the_first_failure_is_to_blame() -> None:
     run.take_ready(9)
     run.fail("b")
     run.fail("a")
-    assert [run.blame(name) for name in "cd"] == ["b", "b"]
+    assert [run.blame(name) for name in "cd"] == [Blame(Why.FAILED, "b")] * 2
     assert run.unfinished == 0
 
 
@@ -317,7 +326,7 @@ def test_a_skip_cascade_through_99_999_nodes() -> None:
     assert run.unfinished == 0
     ended = list(run.statuses().values())
     assert ended.count(NodeStatus.SKIPPED) == LONG - 1
-    assert run.blame(str(LONG - 1)) == "0"
+    assert run.blame(str(LONG - 1)) == Blame(Why.FAILED, "0")
     assert run.take_ready(9) == []
 
 
@@ -337,7 +346,8 @@ def test_an_unfinished_node_can_be_cancelled(state: str) -> None:
     unfinished, running = run.unfinished, run.running
     run.cancel(state)
     assert statuses(run, state, "after") == ["CANCELLED", "SKIPPED"]
-    assert run.blame("after") == state
+    assert run.blame("after") == Blame(Why.CANCELLED, state)
+    assert run.blame(state) is None
     assert run.unfinished == unfinished - 2
     assert run.running == running - (state == "RUNNING")
     assert state not in run_to_the_end(run)
@@ -361,14 +371,14 @@ VERBS: dict[str, Callable[[Scheduler, str], None]] = {
 }
 ALLOWED = {
     *(("RUNNING", verb) for verb in VERBS),
-    *((state, "cancel") for state in ("PENDING", "READY")),
+    *((state, verb) for state in ("PENDING", "READY") for verb in ("cancel", "fail")),
 }
 
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("state", [str(status) for status in NodeStatus])
 def test_an_outcome_that_cannot_be_is_refused(state: str, verb: str) -> None:
-    """Only a running node succeeds or fails, only an unfinished one is cancelled.
+    """Only a running node succeeds; one that waits may be cancelled, or failed by a condition.
 
     Anything else is a RuntimeError that names both states, and changes nothing.
     """
@@ -397,6 +407,21 @@ def test_an_outcome_of_a_stranger_is_refused(verb: str) -> None:
         with pytest.raises(KeyError):
             VERBS[verb](run, name)
     assert snapshot(run) == before
+
+
+def test_a_run_in_which_nothing_can_happen_is_stuck() -> None:
+    """`is_stuck` tells that nodes are left, none runs, and no slot is still to be given back."""
+    run = Scheduler(dag("a", ("t", "after")), on_threads=["t"], max_workers=0)
+    assert run.take_ready(9) == ["a"]
+    assert not run.is_stuck()
+    run.succeed("a")
+    assert run.is_stuck()
+    run.cancel_rest()
+    assert not run.is_stuck()
+    waits_for_a_thread = Scheduler(dag("t", "u"), on_threads=["t", "u"], max_workers=1)
+    assert waits_for_a_thread.take_ready(9) == ["t"]
+    waits_for_a_thread.fail("t", lingering=True)
+    assert not waits_for_a_thread.is_stuck()
 
 
 # --- modifications in a run ----------------------------------------------------------------------
@@ -546,7 +571,7 @@ def test_questions_about_names() -> None:
     assert run.removed() == ("d", "c")
     assert list(run.statuses()) == ["a", "b"]
     assert run.dependencies("b") == ("a",)
-    assert run.blame("b") == "a"
+    assert run.blame("b") == Blame(Why.FAILED, "a")
     assert run.blame("a") is None
 
 
@@ -587,7 +612,7 @@ while taken := run.take_ready(3):
             run.return_worker(name)
         run.fail(name) if step % 9 == 8 else run.succeed(name)
 print(run.dag().topological_order(), run.dag().levels(), run.dag().ancestors("leaf_1"))
-print({name: (str(status), run.blame(name)) for name, status in run.statuses().items()})
+print({name: (str(status), str(run.blame(name))) for name, status in run.statuses().items()})
 try:
     run.dag().ancestors("lef_1")
 except KeyError as error:

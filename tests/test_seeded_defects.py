@@ -4,20 +4,26 @@ Each defect below is a plausible slip. A defect that no program notices fails it
 the property has a hole.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dagron import DynamicModification, ModificationError, NodeStatus
+from dagron import _growth as growth
 from dagron import _landing as landing
-from dagron import _scheduler as scheduler_module
+from dagron._admission import Admission
+from dagron._blame import Blame, Why
 from dagron._landing import Landing, examine
+from dagron._lanes import Lanes, Pool
+from dagron._policy import Trigger, all_done
+from dagron._readiness import Readiness
 from dagron._scheduler import Scheduler
 from machine import edges_of
-from test_scheduler_properties import PROGRAMS, Tape, drive
+from programs import PROGRAMS, Tape, drive
 
 # The first failure is enough: nothing is shrunk.
 find_a_failure = settings(
@@ -30,13 +36,16 @@ find_a_failure = settings(
 )
 
 
-def claim_broken_by(scheduler_class: type[Scheduler]) -> str:
-    """The first claim that a random program finds broken; empty if none does."""
+def claim_broken_by(scheduler_class: type[Scheduler], *, questions: bool = False) -> str:
+    """The first claim that a random program finds broken; empty if none does.
+
+    What happens must give a defect away; where ``questions`` are asked, the answers may do so, too.
+    """
 
     @find_a_failure
     @given(PROGRAMS)
     def claims_hold(program: Tape) -> None:
-        drive(scheduler_class, program)
+        drive(scheduler_class, program, questions=questions)
 
     try:
         claims_hold()
@@ -53,9 +62,9 @@ class NonAtomicApply(Scheduler):
 
     def land(
         self, modification: DynamicModification, by: str | None = None, **options: Any
-    ) -> None:
+    ) -> Sequence[str]:
         try:
-            super().land(modification, by, **options)
+            return super().land(modification, by, **options)
         except ModificationError:
             for added in modification.add_nodes:
                 with suppress(ModificationError):
@@ -82,7 +91,7 @@ def test_an_edge_into_a_started_node_is_caught(monkeypatch: pytest.MonkeyPatch) 
         found.added_edges += edges if late and not found.faults else []
         return found
 
-    monkeypatch.setattr(scheduler_module, "examine", examine_without_a_look_at_targets)
+    monkeypatch.setattr(growth, "examine", examine_without_a_look_at_targets)
     assert claim_broken_by(Scheduler).startswith(
         "a modification with faults is refused: {'started'}"
     )
@@ -130,7 +139,7 @@ def test_growth_without_a_limit_is_caught() -> None:
 class NoSkipCascade(Scheduler):
     """Leaves what depends on a failed node waiting."""
 
-    def _skip(self, names: Iterable[str], blame: str) -> None:
+    def _skip(self, name: str, blame: Blame) -> None:
         pass
 
 
@@ -139,16 +148,16 @@ class StrandedUnderAFailedNode(Scheduler):
 
     landing = False
 
-    def land(self, *arguments: Any, **keywords: Any) -> None:
+    def land(self, *arguments: Any, **keywords: Any) -> Sequence[str]:
         self.landing = True
         try:
-            super().land(*arguments, **keywords)
+            return super().land(*arguments, **keywords)
         finally:
             self.landing = False
 
-    def _skip(self, names: Iterable[str], blame: str) -> None:
+    def _skip(self, name: str, blame: Blame) -> None:
         if not self.landing:
-            super()._skip(names, blame)
+            super()._skip(name, blame)
 
 
 def test_a_missing_skip_cascade_is_caught() -> None:
@@ -166,7 +175,155 @@ def test_a_new_node_stranded_under_a_failed_one_is_caught() -> None:
     assert "PENDING and should be SKIPPED" in claim
 
 
-# --- slips that are quieter still ----------------------------------------------------------------
+# --- conditions and triggers ---------------------------------------------------------------------
+
+
+def test_an_inactive_edge_that_counts_as_met_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 7: the answer of a condition makes no difference."""
+    honest = Readiness.pass_success
+
+    def deaf(self: Readiness, source: str, target: str, taken: bool) -> None:
+        honest(self, source, target, True)
+
+    monkeypatch.setattr(Readiness, "pass_success", deaf)
+    assert "should be SKIPPED" in claim_broken_by(Scheduler)
+
+
+def test_an_answer_at_landing_that_is_not_heard_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 7, for an edge that is added after its source: the answer is not heard."""
+    honest = Readiness.add_edge
+
+    def deaf(self: Readiness, source: str, target: str, blame: Any, **answers: Any) -> bool:
+        return honest(self, source, target, blame, **{**answers, "taken": True})
+
+    monkeypatch.setattr(Readiness, "add_edge", deaf)
+    assert "should be SKIPPED" in claim_broken_by(Scheduler)
+
+
+def test_a_stranded_clean_up_node_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 8: an all_done node waits for ever for a dependency that was skipped."""
+    honest = Readiness.pass_unmet
+
+    def forgetful(self: Readiness, source: str, target: str, blame: Blame) -> bool:
+        if self._triggers.get(target) == all_done and self._status[source] is NodeStatus.SKIPPED:
+            return False
+        return honest(self, source, target, blame)
+
+    monkeypatch.setattr(Readiness, "pass_unmet", forgetful)
+    assert "PENDING and should be READY" in claim_broken_by(Scheduler)
+
+
+def test_a_trigger_that_waits_for_all_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 9: any_succeeded does not start at the first success."""
+    honest = Trigger.verdict
+
+    def patient(self: Trigger, total: int, pending: int, met: int, inactive: int) -> bool | None:
+        if self.kind == "any_succeeded" and pending:
+            return None
+        return honest(self, total, pending, met, inactive)
+
+    monkeypatch.setattr(Trigger, "verdict", patient)
+    assert "PENDING and should be READY" in claim_broken_by(Scheduler)
+
+
+def test_a_share_of_all_edges_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """at_least(0.5) of the active edges is not half of all edges."""
+    honest = Trigger._needed
+    counts: list[int] = []
+
+    def verdict(self: Trigger, total: int, pending: int, met: int, inactive: int) -> bool | None:
+        counts[:] = [total]
+        return honest_verdict(self, total, pending, met, inactive)
+
+    honest_verdict = Trigger.verdict
+    monkeypatch.setattr(Trigger, "verdict", verdict)
+    monkeypatch.setattr(Trigger, "_needed", lambda self, active: honest(self, counts[0]))
+    assert "should be READY" in claim_broken_by(Scheduler)
+
+
+# --- cancellation --------------------------------------------------------------------------------
+
+
+class StrandedByCancellation(Scheduler):
+    """Cancels a node that waits, and forgets who waits for it."""
+
+    def cancel(self, name: str, blame: Blame | None = None, **options: Any) -> None:
+        if self.status(name) is NodeStatus.RUNNING:
+            super().cancel(name, blame, **options)
+        else:
+            self._finish(name, NodeStatus.CANCELLED)
+
+
+def test_a_cancelled_node_that_strands_others_is_caught() -> None:
+    """Seeded defect 10: dependents of a node that was cancelled while it waited are left."""
+    claim = claim_broken_by(StrandedByCancellation)
+    assert claim.startswith("one state per node")
+    assert "PENDING and should be SKIPPED" in claim
+
+
+# --- slots and turns -----------------------------------------------------------------------------
+
+
+class EndlessPool(Pool):
+    """Has a slot for everybody."""
+
+    __slots__ = ()
+
+    def is_free(self, lanes: Lanes) -> bool:
+        return True
+
+
+class GroupsWithoutLimit(Scheduler):
+    """Starts as many nodes of a group as are ready."""
+
+    def __init__(self, dag: Any, *, pools: Mapping[str, Pool], **options: Any) -> None:
+        for pool in pools.values():
+            pool.__class__ = EndlessPool
+        super().__init__(dag, pools=pools, **options)
+
+
+def test_a_group_without_a_limit_is_caught() -> None:
+    """Seeded defect 11: a group's limit is ignored."""
+    assert claim_broken_by(GroupsWithoutLimit).startswith("the limits hold")
+
+
+def test_a_priority_that_is_ignored_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 12: ready nodes start in the order of readiness, whatever their priority."""
+    honest = Admission.add
+
+    def blind(self: Admission, name: str, on_thread: bool, priority: float) -> None:
+        honest(self, name, on_thread, 0)
+
+    monkeypatch.setattr(Admission, "add", blind)
+    assert "has a larger priority than" in claim_broken_by(Scheduler)
+
+
+def test_slots_that_a_resting_node_keeps_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 13: a node that waits at a gate gives nothing back."""
+    monkeypatch.setattr(Admission, "rest", lambda self, name: self.resting.add(name))
+    claim = claim_broken_by(Scheduler)
+    assert claim.startswith(("no slot idles", "worker slots are", "the slots of"))
+
+
+def test_a_place_that_a_resting_node_keeps_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 13, for `max_concurrency` alone."""
+    honest = Admission.rest
+
+    def greedy(self: Admission, name: str) -> None:
+        places, self._places = self._places, None
+        try:
+            honest(self, name)
+        finally:
+            self._places = places
+
+    monkeypatch.setattr(Admission, "rest", greedy)
+    assert claim_broken_by(Scheduler).startswith(("no slot idles", "the limits hold"))
+
+
+def test_slots_of_a_thread_that_goes_on_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group's slot is given back at the end of the node, while its thread still runs."""
+    monkeypatch.setattr(Admission, "linger", lambda self, name: None)
+    assert claim_broken_by(Scheduler).startswith("the slots of")
 
 
 class IdleSlots(Scheduler):
@@ -176,35 +333,65 @@ class IdleSlots(Scheduler):
         return super().take_ready(most if self.running == 0 else min(most, 1))
 
 
-class UnfairTurns(Scheduler):
-    """Serves who came last first."""
+def test_idle_slots_are_caught() -> None:
+    """A slot that idles while a node could start is noticed."""
+    assert claim_broken_by(IdleSlots).startswith("no slot idles")
 
-    def take_ready(self, most: int) -> list[str]:
-        queues = self._ready_on_loop, self._ready_on_threads
-        for queue in queues:
-            queue.reverse()
-        taken = super().take_ready(most)
-        for queue in queues:
-            queue.reverse()
-        return taken
+
+def test_unfair_turns_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who came last is served first."""
+
+    honest, times = Admission.add, count()
+
+    def unfair(self: Admission, name: str, on_thread: bool, priority: float) -> None:
+        honest(self, name, on_thread, priority + next(times) * 1e-6)
+
+    monkeypatch.setattr(Admission, "add", unfair)
+    assert claim_broken_by(Scheduler).startswith("turns are kept")
+
+
+# --- what is told --------------------------------------------------------------------------------
 
 
 class TwoFinalStates(Scheduler):
     """Cancels a node that has failed, too."""
 
-    def fail(self, name: str) -> None:
-        super().fail(name)
+    def fail(self, name: str, **options: Any) -> None:
+        super().fail(name, **options)
         self.statuses()[name] = NodeStatus.CANCELLED
+
+
+class SecretSkips(Scheduler):
+    """Logs what it does to nodes, but not what follows from it."""
+
+    def _skip(self, name: str, blame: Blame) -> None:
+        log, self.log = self.log, None
+        super()._skip(name, blame)
+        self.log = log
+
+
+class DeafToCancellation(Scheduler):
+    """Does not tell which running nodes a modification cancels."""
+
+    def land(self, *arguments: Any, **keywords: Any) -> Sequence[str]:
+        super().land(*arguments, **keywords)
+        return ()
 
 
 @pytest.mark.parametrize(
     ("defect", "claim"),
     [
-        (IdleSlots, "no slot idles"),
-        (UnfairTurns, "was ready before"),
         (TwoFinalStates, "one state per node"),
+        (SecretSkips, "the log tells what happened"),
+        (DeafToCancellation, "the running ones are to be cancelled"),
     ],
 )
-def test_a_quieter_slip_is_caught(defect: type[Scheduler], claim: str) -> None:
-    """Idle slots, unfair turns and a second final state are noticed as well."""
-    assert claim in claim_broken_by(defect)
+def test_a_false_account_is_caught(defect: type[Scheduler], claim: str) -> None:
+    """A second final state, a transition that is not logged and a cancellation that is not told."""
+    assert claim_broken_by(defect).startswith(claim)
+
+
+def test_a_wrong_reason_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that is added under a skipped one is told that this one has failed."""
+    monkeypatch.setattr(growth, "blame_for", lambda source, *_: Blame(Why.FAILED, source))
+    assert claim_broken_by(Scheduler, questions=True).startswith("who is to blame for")

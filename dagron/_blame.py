@@ -1,0 +1,26 @@
+"""Why a node was skipped or cancelled, in words that name the node to blame."""
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Why(Enum):
+    """What happened to the node, or the edge, that is to blame."""
+
+    FAILED = "skipped because {node!r} failed"
+    CANCELLED = "skipped because {node!r} was cancelled"
+    CONDITION = "skipped by condition: the edge from {node!r} to {other!r} is inactive"
+    TRIGGER = "skipped because too few dependencies of {node!r} succeeded: {other}"
+    REQUEST = "cancelled by the expander of {node!r}"
+    OUTSIDE = "cancelled by the program, through the run's handle"
+
+
+class Blame(NamedTuple):
+    """Why, and who."""
+
+    why: Why
+    node: str = ""
+    other: str = ""
+
+    def __str__(self) -> str:
+        return self.why.value.format(node=self.node, other=self.other)

@@ -1,0 +1,296 @@
+"""The calls of user code that a node consists of: attempts at its task, then its expander."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from math import inf
+from time import perf_counter
+from types import CoroutineType
+from typing import Any
+
+from anyio import CancelScope, CapacityLimiter, current_time, sleep, sleep_forever
+
+from dagron._backend import Host
+from dagron._calls import Expander, Parameters, is_awaitable, refuse_coroutine
+from dagron._current import current_node
+from dagron._errors import Cancelled, NodeTimeoutError, TaskSignatureError
+from dagron._landing import unfilled
+from dagron._policy import NodePolicy, Retry
+from dagron._raised import forget_our_frames, is_cancellation
+from dagron._results import NodeResult
+from dagron._scheduler import Scheduler
+from dagron._slots import Slots
+from dagron._threads import Boxed, ThreadCall, unboxed
+
+_EXPANDER = "the expander of node"
+
+
+class Note:
+    """What there is to say of a node in flight that is no plain call of its task."""
+
+    __slots__ = ("attempts", "errors", "lingering", "pause_until", "seconds", "thread_began")
+
+    def __init__(self) -> None:
+        self.attempts: int | None = None  # how often its task was started, if it has a policy
+        self.seconds = 0.0  # in all attempts
+        self.errors: list[BaseException] = []  # of attempts that failed
+        self.pause_until: float | None = None  # by the loop's clock, while it waits in between
+        self.lingering: ThreadCall | None = None  # a thread that was given up
+        self.thread_began = True  # False: it was cancelled before its thread began
+
+
+class Bodies:
+    """Calls tasks and expanders, on the loop or in threads, and in time.
+
+    ``core`` calls a method of the scheduler on behalf of a node, ``is_cancelled`` tells whether a
+    node is to stop, ``on_retry`` hears of every attempt that is to be followed by another.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        limiter: CapacityLimiter,
+        scheduler: Scheduler,
+        slots: Slots,
+        parameters: Mapping[str, Parameters],
+        results: Mapping[str, NodeResult],
+        *,
+        core: Callable[..., Any],
+        is_cancelled: Callable[[str], bool],
+        on_retry: Callable[[str, int, float, BaseException], None],
+    ) -> None:
+        self._host = host
+        self._limiter = limiter
+        self._scheduler = scheduler
+        self._slots = slots
+        self._parameters = parameters
+        self._results = results
+        self._core = core
+        self._is_cancelled = is_cancelled
+        self._on_retry = on_retry
+        self.threads: set[ThreadCall] = set()
+        self.notes: dict[str, Note] = {}
+        # Of the calls on the loop that have a timeout: their scopes, and when they are over.
+        self._scopes: dict[str, tuple[CancelScope, float]] = {}
+
+    # -- tasks
+
+    async def run(
+        self, name: str, task: Callable[..., Any], policy: NodePolicy | None
+    ) -> tuple[Any, float]:
+        """Call a task as often as its policy says; return its value and the seconds in it."""
+        attempt = self._on_thread if name in self._scheduler.on_threads else self._on_loop
+        if policy is None:
+            return await attempt(name, task, *self.arguments(name), None)
+        note = self._note(name)
+        note.attempts = 0
+        while True:
+            arguments, keywords = self.arguments(name)  # anew: a task may change what it gets
+            note.attempts += 1
+            began, before = perf_counter(), note.seconds
+            try:
+                value, seconds = await attempt(name, task, arguments, keywords, policy.timeout)
+                note.seconds += seconds
+                return value, note.seconds
+            except Exception as error:
+                note.errors.append(unboxed(error))
+                if not self._may_retry(name, policy.retry, note.errors):
+                    raise
+                forget_our_frames(note.errors[-1])
+            finally:
+                if note.seconds == before:
+                    note.seconds += perf_counter() - began
+            assert policy.retry is not None
+            await self._pause(name, note, policy.retry)
+
+    def _note(self, name: str) -> Note:
+        note = self.notes.get(name)
+        if note is None:
+            self.notes[name] = note = Note()
+        return note
+
+    def _may_retry(self, name: str, retry: Retry | None, errors: list[BaseException]) -> bool:
+        return (
+            retry is not None
+            and len(errors) < retry.attempts
+            and issubclass(type(errors[-1]), retry.on)
+            and not self._host.is_cancelling()
+            and not self._is_cancelled(name)
+        )
+
+    async def _pause(self, name: str, note: Note, retry: Retry) -> None:
+        """Wait between two attempts, without any slot; a thread that was given up ends first."""
+        from random import Random  # on use
+
+        attempt = len(note.errors)
+        seed = None if retry.seed is None else f"{retry.seed}/{name}/{attempt}"
+        delay = retry.delay(attempt, Random(seed).random())
+        self._on_retry(name, attempt, delay, note.errors[-1])
+        if note.lingering is not None:
+            await note.lingering.wait()
+            note.lingering = None
+        self._slots.rest(name)
+        note.pause_until = current_time() + delay
+        await sleep(delay)
+        note.pause_until = None
+        await self._slots.hold(name, worker=name in self._scheduler.on_threads)
+        if self._is_cancelled(name):
+            await sleep_forever()  # the cancellation is on its way here
+
+    def arguments(self, name: str) -> tuple[list[Any], dict[str, Any]]:
+        """Return what a node's task is called with."""
+        parameters = self._parameters.get(name)
+        if parameters is None:
+            return [], {}
+        results = self._results
+        sources = self._core(self._scheduler.dependencies, name)
+        for parameter in unfilled(parameters.names(), sources):
+            raise TaskSignatureError(
+                f"the task of node {name!r:.60} has a parameter {parameter!r:.60}, "
+                f"and the edge from that node was removed while the graph ran\n"
+                f"  help: write 'inputs' for a dict of the dependencies that are left",
+                name,
+                parameter,
+            )
+        met = self._core(self._scheduler.met, name)
+        return parameters.fill({source: results[source].result for source in met})
+
+    async def _on_loop(
+        self,
+        name: str,
+        task: Callable[..., Any],
+        arguments: list[Any],
+        keywords: dict[str, Any],
+        timeout: float | None,
+    ) -> tuple[Any, float]:
+        began = perf_counter()
+        value = await self._in_time(name, task(*arguments, **keywords), _due(timeout), timeout)
+        if type(value) is CoroutineType:
+            refuse_coroutine(name, value)
+        return value, perf_counter() - began
+
+    async def _on_thread(
+        self,
+        name: str,
+        task: Callable[..., Any],
+        arguments: list[Any],
+        keywords: dict[str, Any],
+        timeout: float | None,
+    ) -> tuple[Any, float]:
+        """Call a sync task in a thread; await, without the worker slot, an awaitable it returns."""
+        deadline = _due(timeout)
+        call = ThreadCall(self._host, task, *arguments, **keywords)
+        try:
+            await self._in_thread(name, call, deadline, timeout)
+        finally:
+            if call.forbidden:
+                self._note(name).thread_began = False
+        if not is_awaitable(call.value):
+            return call.value, call.seconds
+        self._slots.return_worker(name)
+        began = perf_counter()
+        value = await self._in_time(name, call.value, deadline, timeout)
+        if type(value) is CoroutineType:
+            refuse_coroutine(name, value)
+        return value, call.seconds + perf_counter() - began
+
+    # -- expanders
+
+    async def expand(
+        self, expander: Expander, name: str, arguments: tuple[Any, ...], timeout: float | None
+    ) -> Any:
+        """Call a node's expander and return what it returned."""
+        if expander.on_loop:
+            self._slots.return_worker(name)
+            expansion = expander.function(name, *arguments)
+            return await self._in_time(name, expansion, _due(timeout), timeout, _EXPANDER)
+        await self._slots.hold(name, worker=True)
+        deadline = _due(timeout)
+        call = ThreadCall(self._host, expander.function, name, *arguments)
+        await self._in_thread(name, call, deadline, timeout, _EXPANDER)
+        if not is_awaitable(call.value):
+            return call.value  # the slot goes back with the outcome: what lands now comes first
+        self._slots.return_worker(name)
+        return await self._in_time(name, call.value, deadline, timeout, _EXPANDER)
+
+    # -- in time
+
+    def deadline(self, name: str) -> float:
+        """Return when the call on the loop is over, by the loop's clock."""
+        return self._scopes[name][0].deadline if name in self._scopes else inf
+
+    def is_late(self, name: str) -> bool:
+        """Tell whether the time of the call on the loop is over; from any thread."""
+        found = self._scopes.get(name)
+        if found is None:
+            return False
+        scope, end = found
+        try:
+            return scope.cancel_called
+        except RuntimeError:  # trio asks its clock, which it cannot in a thread
+            return perf_counter() >= end
+
+    async def _in_time(
+        self,
+        name: str,
+        awaitable: Awaitable[Any],
+        deadline: float,
+        timeout: float | None,
+        whose: str = "node",
+    ) -> Any:
+        if timeout is None:
+            return await awaitable
+        with CancelScope(deadline=deadline) as scope:
+            self._scopes[name] = scope, perf_counter() + deadline - current_time()
+            try:
+                return await awaitable
+            except BaseException as error:
+                if not (scope.cancel_called and is_cancellation(error, Cancelled)):
+                    raise
+            finally:
+                del self._scopes[name]
+        raise _too_late(whose, name, timeout)
+
+    async def _in_thread(
+        self,
+        name: str,
+        call: ThreadCall,
+        deadline: float,
+        timeout: float | None,
+        whose: str = "node",
+    ) -> None:
+        """Run the call in a thread; raises what it raised."""
+        self.threads.add(call)
+        here = current_node.get()
+        token = current_node.set(None if here is None else here._replace(call=call))
+        try:
+            await call.run(self._limiter, deadline)
+        finally:
+            current_node.reset(token)
+            self.threads.discard(call)
+            if call.lingers:
+                self._note(name).lingering = call
+        if call.timed_out and timeout is not None:
+            raise _too_late(whose, name, timeout, in_thread=True)
+        if isinstance(call.error, StopIteration):
+            raise Boxed(call.error)
+        if call.error is not None:
+            raise call.error
+
+
+def _due(timeout: float | None) -> float:
+    return inf if timeout is None else current_time() + timeout
+
+
+def _too_late(
+    whose: str, name: str, timeout: float, *, in_thread: bool = False
+) -> NodeTimeoutError:
+    help = "give it a longer NodePolicy(timeout=...), or none"
+    if in_thread:
+        help = (
+            "its thread goes on, and keeps its slot, until it returns: "
+            "let it call dagron.check_cancelled() now and then"
+        )
+    return NodeTimeoutError(
+        f"{whose} {name!r:.60} took longer than its timeout of {timeout:g} s\n  help: {help}",
+        name,
+        timeout,
+    )

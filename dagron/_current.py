@@ -1,0 +1,85 @@
+"""What a task can say to its run, from wherever in it: progress, and whether to stop."""
+
+from contextvars import ContextVar
+from typing import NamedTuple, Protocol
+
+from dagron._checks import finite
+from dagron._errors import Cancelled
+
+
+class NodeHost(Protocol):
+    """The run of a node, as seen from inside the node."""
+
+    @property
+    def limits(self) -> object | None: ...
+    @property
+    def outer(self) -> "Here | None":
+        """The node in which this run is nested."""
+
+    def groups_of(self, name: str) -> tuple[str, ...]: ...
+    def is_cancelled(self, name: str) -> bool: ...
+    def tell_progress(self, name: str, done: float, total: float | None, note: str) -> None: ...
+    def is_own_task(self) -> bool: ...
+    def deadline(self, name: str) -> float: ...
+    def rest(self, name: str) -> None: ...
+    async def go_on(self, name: str) -> None: ...
+
+
+class Given(Protocol):
+    """A call in a thread."""
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody waits for it any longer."""
+
+
+class Here(NamedTuple):
+    """The node whose code runs here: its run, its name, and the call if this is a thread of it."""
+
+    run: NodeHost
+    name: str
+    call: Given | None = None
+
+
+# In threads that a node starts, and in its tasks, a copy of the context has it, too.
+current_node: ContextVar[Here | None] = ContextVar("current_node", default=None)
+
+
+def progress(done: float, total: float | None = None, note: str = "") -> None:
+    """Report from inside a task, sync or async, how far it is: a `NodeProgress` event.
+
+    ``done`` and ``total`` are in whatever unit the task counts. What a worker thread reports faster
+    than the event loop turns is reported once, with the latest numbers. Where nobody listens, and
+    outside a run, it does nothing: a task that calls it can be tested by itself.
+
+    Raises `TypeError` or `ValueError` for what is no finite number.
+    """
+    done = finite("done", done)
+    if total is not None:
+        total = finite("total", total)
+    if not isinstance(note, str):
+        raise TypeError(
+            f"note is a str, not {type(note).__name__}: {note!r:.60}\n"
+            f"  help: write progress(3, 10, note='page 3')"
+        )
+    here = current_node.get()
+    if here is not None:
+        here.run.tell_progress(here.name, done, total, note)
+
+
+def check_cancelled() -> None:
+    """Raise `Cancelled` if the node whose task calls this is to stop; else do nothing.
+
+    That is so when the run or the node is cancelled, and when the node's timeout is over. A thread
+    cannot be stopped from outside: a sync task that runs for long, or might be given up, calls this
+    now and then. Outside a run it does nothing.
+    """
+    here = current_node.get()
+    if here is None:
+        return
+    is_given_up = here.call is not None and here.call.is_given_up
+    if is_given_up or here.run.is_cancelled(here.name):
+        raise Cancelled(
+            f"node {here.name!r:.60} is cancelled, or its time is over\n"
+            f"  help: let this pass; clean up in finally"
+        )

@@ -1,0 +1,460 @@
+"""The host task of a run: it begins, paces and ends it. All state of a run lives and ends here."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from contextvars import copy_context
+from math import inf
+from threading import get_ident
+from time import perf_counter
+from typing import Any, ParamSpec, TypeVar, cast
+
+from anyio import (
+    CapacityLimiter,
+    Event,
+    TaskHandle,
+    create_task_group,
+    current_time,
+    get_current_task,
+)
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
+
+from dagron._backend import Host
+from dagron._blame import Blame
+from dagron._blocking import watching
+from dagron._bodies import Bodies
+from dagron._calls import (
+    Expander,
+    read_tasks,
+)
+from dagron._collect import collect
+from dagron._conditions import Conditions
+from dagron._current import Here, current_node
+from dagron._graph import DAG
+from dagron._lanes import Lanes, Pool
+from dagron._limits import Limits, held_by_callers
+from dagron._logs import DEBUG, log
+from dagron._raised import (
+    broken_open,
+    internal_error,
+    keyboard_interrupt,
+    leaves,
+)
+from dagron._reports import Reports
+from dagron._results import ExecutionResult, NodeResult
+from dagron._scheduler import Scheduler
+from dagron._settings import Settings
+from dagron._slots import Slots
+from dagron._stream import Stream
+
+# A large ready set becomes tasks batch by batch, one batch per pass of the event loop: the first
+# nodes end before the last are created, and the program's other tasks get their turn. A batch is so
+# small that its tasks stay in the garbage collector's youngest generation: with more alive at once,
+# each of which holds some 3 kB in 20 objects, full collections set in that walk the whole graph.
+# Where nodes do not end at once, the batches grow: then it is better to have started them.
+BATCH = 32
+LARGEST_BATCH = 256
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Hosting(ABC):
+    """A run, as seen from the task that hosts it: made anywhere, and awaited there, with `main`."""
+
+    __slots__ = (
+        "_abandonable",
+        "_attached",
+        "_budget",
+        "_bug",
+        "_context",
+        "_cut",
+        "_deadline",
+        "_expanders",
+        "_group",
+        "_handles",
+        "_held",
+        "_host",
+        "_host_task",
+        "_interrupt",
+        "_lanes",
+        "_on_threads",
+        "_parameters",
+        "_policies",
+        "_conditions",
+        "_reports",
+        "_settings",
+        "_tasks",
+        "_thread",
+        "_timeout",
+        "_to_cancel",
+        "_wake",
+        "bodies",
+        "id",
+        "is_over",
+        "limits",
+        "on_completed",
+        "outer",
+        "results",
+        "scheduler",
+        "slots",
+        "stopping",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        dag: DAG,
+        tasks: Mapping[str, Callable[..., Any]],
+        expanders: Mapping[str, Expander],
+        settings: Settings,
+        timeout: float | None,
+    ) -> None:
+        self.id = os.urandom(6).hex()
+        self._settings = settings
+        self._timeout = timeout
+        self._tasks = dict(tasks)
+        self._expanders = dict(expanders)
+        on_threads, self._parameters = read_tasks(self._tasks, dag)
+        self._lanes = Lanes()
+        self.limits = settings.limits if isinstance(settings.limits, Limits) else None
+        try:
+            self.scheduler = Scheduler(
+                dag,
+                on_threads=on_threads,
+                max_workers=settings.max_workers,
+                max_concurrency=settings.max_concurrency,
+                max_nodes=settings.max_nodes,
+                max_depth=settings.max_depth,
+                pools=self._pools(),
+                policy=settings.policy,
+                lanes=self._lanes,
+            )
+        except Exception as bug:
+            raise internal_error(bug) from bug
+        self._on_threads = self.scheduler.on_threads
+        self._policies = self.scheduler.policies
+        self.results: dict[str, NodeResult] = {}
+        self.stream = Stream(
+            self.id,
+            self.scheduler,
+            self.results,
+            settings.observers,
+            self._be_interrupted,
+            self._crash,
+        )
+        self._conditions = Conditions(self.scheduler, self.results, self._be_interrupted)
+        self.slots = Slots(self.scheduler, self._core, self._admit)
+        self.bodies: Bodies
+        self._host: Host = cast("Host", None)  # from when `main` has begun
+        self._abandonable = False
+        self._thread = 0  # of the event loop
+        self._host_task = 0
+        self.outer: Here | None = None
+        self._held: frozenset[str] = frozenset()  # groups of which a caller of ours holds a slot
+        self._group: TaskGroup | None = None
+        self._wake = Event()
+        self._budget = 0  # tasks that may still be spawned before the pacer's next turn
+        self._deadline = inf  # on the loop's clock
+        self._cut: str | None = None  # why the run is ended, as a result, before all nodes are
+        self.stopping = False
+        self.is_over = False
+        self._handles: dict[str, TaskHandle[None]] = {}  # of the nodes in flight
+        self.on_completed: Callable[[str], None] | None = None
+        self._to_cancel: dict[str, Blame] = {}  # running nodes that somebody asked to cancel
+        self._attached = 0  # for how many reasons shared limits are in use: the run, and threads
+        self._reports: Reports
+        self._interrupt: KeyboardInterrupt | None = None
+        self._bug: Exception | None = None
+
+    def _pools(self) -> Mapping[str, Pool]:
+        if self.limits is None:
+            return {name: Pool(name, size) for name, size in self._settings.limits.items()}  # type: ignore[union-attr]
+        self._lanes.shared = tuple(self.limits.pools.values())
+        self._lanes.wake = self._wake_up
+        return self.limits.pools
+
+    # -- the host task
+
+    async def main(self) -> ExecutionResult:
+        """Run the graph to its end.
+
+        Raises the caller's cancellation, a `KeyboardInterrupt` or an `InternalError`, bare, after
+        every node has ended.
+        """
+        result = None
+        try:
+            await checkpoint_if_cancelled()
+            self._find_host()
+            with self._watching():
+                result = await self._main()
+            return result
+        finally:
+            self._wind_up(result)
+
+    def _wind_up(self, result: ExecutionResult | None) -> None:
+        """End what goes on beside the run, whatever has ended it, and let go of all state."""
+        bug = self._bug
+        self._halt()
+        try:
+            if result is None and self.stream.is_heard:
+                self.scheduler.cancel_rest()
+        except Exception as another:
+            self._bug = self._bug or another
+        self.stream.end(result, self._cut or "the run was cancelled")
+        if result is not None:
+            result.dropped_observers = self.stream.dropped_observers
+        interrupt, self._interrupt = self._interrupt, None
+        self.is_over = True
+        self._detach()
+        self._forget()
+        if self._bug is not None and self._bug is not bug:
+            raise internal_error(self._bug) from self._bug
+        if result is not None and interrupt is not None:  # by an observer of the end
+            raise interrupt from None
+
+    def _forget(self) -> None:
+        """Let go of all state: the frames of an error that is kept lead back to this run."""
+        if hasattr(self, "bodies"):
+            self._reports.flush_blocked()
+            self._reports.end()
+            vars(self.bodies).clear()
+            del self.bodies
+        vars(self.slots).clear()
+        vars(self._conditions).clear()
+        del self._tasks, self._parameters, self._expanders, self.results, self.scheduler
+        del self._handles, self._on_threads, self._policies, self.stream, self.slots
+        del self._conditions, self._lanes
+
+    def _find_host(self) -> None:
+        """Read from the current task where this run takes place."""
+        self.outer = current_node.get()
+        if self.limits is not None:
+            groups = {group for policy in self._policies.values() for group in policy.groups}
+            self._held = held_by_callers(self.limits, self.outer)
+            self.limits.attach(current_token().native_token, groups & self._held)
+            self._attached = 1
+        self._host = host = Host()
+        host.abandonable = host.abandonable or self._abandonable
+        self._context = copy_context()
+        self._thread = get_ident()
+        self._host_task = get_current_task().id
+        self._reports = Reports(self.id, self.stream, self._handles, host.call_soon)
+        self.bodies = Bodies(
+            host,
+            CapacityLimiter(self._settings.max_workers),
+            self.scheduler,
+            self.slots,
+            self._parameters,
+            self.results,
+            core=self._core,
+            is_cancelled=self.is_cancelled,
+            on_retry=self._reports.retrying,
+        )
+
+    def _watching(self) -> AbstractContextManager[None]:
+        threshold = self._settings.detect_blocking
+        return watching(
+            threshold, self.id, self._handles, self._host.call_soon, self._reports.blocked
+        )
+
+    def _detach(self) -> None:
+        """Stop being a user of shared limits, with the last thread that holds a slot of them."""
+        if self._attached:
+            self._attached -= 1
+            if not self._attached and self.limits is not None:
+                self.limits.detach()
+
+    async def _main(self) -> ExecutionResult:
+        began = perf_counter()
+        log(DEBUG, self.id, None, "run %s started", self.id)
+        try:
+            async with create_task_group() as self._group:
+                if self._timeout is not None:
+                    self._deadline = current_time() + self._timeout
+                    self._group.cancel_scope.deadline = self._deadline
+                self.stream.begin()
+                if self._cut is not None:  # by the handle, before this began
+                    self._cut_short(self._cut)
+                if self._interrupt is not None:
+                    self._stop()
+                await self._pace()
+        except BaseException as error:
+            # Nodes raise nothing into the group: this is the caller's cancellation, or what a
+            # backend threw into the host. A KeyboardInterrupt is not lost in either.
+            self._interrupt = self._interrupt or keyboard_interrupt(error)
+            if self._interrupt is None and isinstance(error, Exception):
+                raise broken_open(error, list(self._handles)) from next(leaves(error))
+            if self._interrupt is None:
+                raise
+        finally:
+            self._halt()
+            for handle in self._handles.values():  # cancelled natively before their first step
+                handle.coro.close()
+            log(DEBUG, self.id, None, "run %s ended", self.id)
+        if self._interrupt is not None:
+            raise self._interrupt from None
+        if self._bug is None and self._handles:
+            raise broken_open(None, list(self._handles))
+        if self._bug is None:
+            try:
+                self._notice_deadline()
+                if self._cut is not None:  # also what an expander in flight has added since
+                    self.scheduler.cancel_rest()
+                self.stream.catch_up()
+                return collect(
+                    self.scheduler,
+                    self.results,
+                    self._expanders,
+                    self._cut,
+                    perf_counter() - began,
+                )
+            except Exception as bug:
+                self._bug = bug
+        raise internal_error(self._bug) from self._bug
+
+    async def _pace(self) -> None:
+        """Spawn ready nodes, one batch per pass of the event loop, until all nodes are done."""
+        batch = BATCH
+        try:
+            while True:
+                self._wake = Event()
+                self._budget = batch
+                self._admit()
+                if not self.scheduler.unfinished:
+                    return
+                await self._wake.wait()
+                is_waiting = self.scheduler.running > 2 * batch
+                batch = min(2 * batch, LARGEST_BATCH) if is_waiting else BATCH
+        except Exception as bug:
+            self._crash(bug)
+        except BaseException:
+            self._halt()
+            raise
+
+    def _wake_up(self) -> None:
+        """Let the pacer take its turn: another run has left a slot for this one."""
+        self._wake.set()
+
+    def _admit(self) -> None:
+        """Spawn the nodes that may start now, as far as the budget goes; the pacer has the rest.
+
+        A node leaves the scheduler's queue and becomes a task in one synchronous step, so that no
+        cancellation can lose it.
+        """
+        scheduler = self.scheduler
+        if not self.stopping:
+            group = self._group
+            assert group is not None, "nodes are admitted while the run is on"
+            budget = self._budget
+            names = scheduler.take_ready(budget)
+            if scheduler.running > BATCH:  # as long as so few are alive, nobody needs to be paced
+                self._budget -= len(names)
+            for name in names:
+                if name in self._handles and self.slots.grant(name):
+                    continue
+                # Under the run's own context: a spawn copies the current one, which here may be
+                # that of the node that has just finished.
+                self._handles[name] = group.create_task(
+                    self._run_node(name), name=name, context=self._context
+                )
+            if len(names) == budget or not scheduler.unfinished:
+                self._wake.set()
+            elif not scheduler.running and scheduler.is_stuck():
+                raise RuntimeError(f"{scheduler.unfinished:,} nodes wait, and nothing is running")
+        if scheduler.log:
+            self.stream.catch_up()
+
+    # -- endings
+
+    def _notice_deadline(self) -> None:
+        """End the run as a result if it was the run's own timeout that cancelled it."""
+        assert self._group is not None, "the run is on"
+        is_over = self._group.cancel_scope.cancel_called and current_time() >= self._deadline
+        if is_over and self._cut is None:
+            self._cut_short(f"the run's timeout of {self._timeout:g} s was over")
+
+    def _cut_short(self, reason: str) -> None:
+        """End the run as a result: what has not finished is cancelled."""
+        self._cut = self.stream.cut = reason
+        self._stop()
+        try:
+            self.scheduler.cancel_rest()
+        except Exception as bug:
+            self._crash(bug)
+        self.stream.catch_up()
+
+    def _stop(self) -> None:
+        """Cancel everything: `main` says afterwards why."""
+        self._halt()
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+
+    def _halt(self) -> None:
+        """Start nothing any more: everything is being cancelled, or soon will be."""
+        if not self.stopping:
+            self.stopping = True
+            self.slots.stop()
+            try:
+                self.scheduler.leave()
+            except Exception as bug:
+                self._bug = self._bug or bug
+
+    def _core(self, method: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Call the scheduler on behalf of a node: what fails in there is no failure of the node."""
+        try:
+            return method(*arguments, **keywords)
+        except Exception as bug:
+            self._crash(bug)
+            raise
+
+    def _crash(self, bug: Exception) -> None:
+        """End the run: what failed here is dagron itself."""
+        self._bug = self._bug or bug
+        self._stop()
+
+    # -- interrupts: called from a signal handler, at any moment
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interrupt is not None
+
+    def interrupt_soon(self) -> None:
+        if self._host is None:
+            self._interrupt = KeyboardInterrupt()
+        else:
+            self._host.call_soon(self._interrupt_now)
+
+    def _interrupt_now(self) -> None:
+        if self.is_over:
+            return
+        self._be_interrupted(KeyboardInterrupt())
+
+    def _be_interrupted(self, interrupt: KeyboardInterrupt) -> None:
+        self._interrupt = self._interrupt or interrupt
+        self._stop()
+
+    def let_threads_be_abandoned(self) -> None:
+        """Call threads so that `abandon_threads_soon` has an effect, at a price on trio."""
+        self._abandonable = True
+
+    def abandon_threads_soon(self) -> None:
+        if self._host is not None:
+            self._host.call_soon(self._abandon_threads)
+
+    def _abandon_threads(self) -> None:
+        for call in () if self.is_over else list(self.bodies.threads):
+            call.abandon()
+
+    # -- the nodes' side
+
+    @abstractmethod
+    async def _run_node(self, name: str) -> None:
+        """Run one node from its body to its outcome, and report that."""
+
+    @abstractmethod
+    def is_cancelled(self, name: str) -> bool:
+        """Tell whether the node is to stop; from any thread."""

@@ -1,0 +1,27 @@
+"""What an executor has been told about its runs."""
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from dagron._events import Event
+from dagron._limits import Limits
+from dagron._policy import NodePolicy
+
+
+class Settings(NamedTuple):
+    """The arguments of an executor, checked."""
+
+    max_workers: int
+    max_concurrency: int | None
+    max_nodes: int
+    max_depth: int
+    limits: Limits | dict[str, int]
+    policy: NodePolicy | None
+    cancel_on_failure: bool
+    observers: tuple[Callable[[Event], object], ...]
+    detect_blocking: float | None
+
+    @property
+    def groups(self) -> Collection[str]:
+        """The names of the groups that have a limit."""
+        return self.limits.pools if isinstance(self.limits, Limits) else self.limits

@@ -1,0 +1,423 @@
+"""The anyio shell around a `Scheduler`: its nodes' tasks, and what is done to them."""
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from time import perf_counter, time
+from types import CoroutineType
+from typing import Any
+
+from anyio import (
+    get_current_task,
+)
+from anyio.lowlevel import checkpoint
+
+from dagron._blame import Blame
+from dagron._bodies import Note
+from dagron._calls import (
+    missing_task,
+    not_a_modification,
+    read_specs,
+    refuse_coroutine,
+)
+from dagron._current import Here, current_node
+from dagron._edge import Edge
+from dagron._errors import Cancelled, Fault, ModificationError
+from dagron._growth import asked_by
+from dagron._hosting import Hosting
+from dagron._limits import held_text
+from dagron._modification import DynamicModification
+from dagron._policy import NodePolicy
+from dagron._raised import (
+    forget_our_frames,
+    is_cancellation,
+    keyboard_interrupt,
+)
+from dagron._results import EXPANDER_FAILED, new_result
+from dagron._scheduler import Scheduler
+from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
+from dagron._threads import unboxed
+
+
+class Shell(Hosting):
+    """A run."""
+
+    __slots__ = ()
+
+    # -- what the handle does; in the event loop
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the run has ended, or is about to."""
+        return self.stopping or self._cut is not None or not self.scheduler.unfinished
+
+    def cancel(self, reason: str) -> None:
+        """End the run as a result."""
+        if self.stopping or self._cut is not None:
+            return
+        if self._group is None:
+            self._cut = self.stream.cut = reason
+        else:
+            self._cut_short(reason)
+
+    def cancel_node(self, name: str, blame: Blame) -> None:
+        """Cancel a node that has not finished."""
+        if self.is_over:
+            return
+        try:
+            status = self.scheduler.statuses().get(name)
+            handle = self._handles.get(name)
+            if status in WAITING:
+                self.scheduler.cancel(name, blame)
+                if self._group is not None:
+                    self._admit()
+            elif status is RUNNING and handle is not None:  # else it is just being reported
+                self._to_cancel.setdefault(name, blame)
+                self.slots.release(name)
+                handle.cancel()
+        except Exception as bug:
+            self._crash(bug)
+
+    def note(self, name: str) -> Note | None:
+        """Return what there is to say of a node in flight."""
+        return None if self.is_over or self._group is None else self.bodies.notes.get(name)
+
+    def modify(self, modification: DynamicModification) -> int:
+        """Land a modification from outside, and return the version of the graph that it makes."""
+        self._land(None, modification)
+        version = self.scheduler.version
+        if self._group is not None:
+            try:
+                self._admit()
+            except Exception as bug:
+                self._crash(bug)
+        return version
+
+    # -- a node's own task
+
+    async def _run_node(self, name: str) -> None:
+        """Run one node from its body to its outcome. What user code raises is caught here only."""
+        value = None
+        seconds: float | None = None  # known when the body has ended
+        started_at: float | None = None
+        began = perf_counter()
+        try:
+            if self.stopping or name in self._to_cancel:  # between its spawn and this first step
+                await checkpoint()
+            current_node.set(Here(self, name))
+            started_at = time()
+            task = self._tasks.get(name)
+            if task is None:
+                raise missing_task(name)
+            policy = self._policies.get(name) if self._policies else None
+            if policy is None and name not in self._on_threads:
+                if name in self._parameters:
+                    arguments, keywords = self.bodies.arguments(name)
+                    value = await task(*arguments, **keywords)
+                else:
+                    value = await task()
+                if type(value) is CoroutineType:
+                    forgotten, value = value, None
+                    refuse_coroutine(name, forgotten)
+                seconds = perf_counter() - began
+            else:
+                value, seconds = await self.bodies.run(name, task, policy)
+            if name in self._expanders and name not in self._to_cancel:
+                expander = self._expanders[name]
+                graph = (self._core(self.scheduler.dag),) if expander.wants_graph else ()
+                timeout = policy.timeout if policy else None
+                expansion = await self.bodies.expand(expander, name, (value, *graph), timeout)
+                if expansion is not None and name not in self._to_cancel:
+                    self._land(name, expansion)
+        except BaseException as raised:
+            error = unboxed(raised)
+            reason = None if seconds is None else EXPANDER_FAILED
+            if seconds is None:
+                note = self.bodies.notes.get(name)
+                has_attempts = note is not None and note.attempts is not None
+                seconds = note.seconds if note and has_attempts else perf_counter() - began
+            if not self._report_failure(name, error, value, seconds, started_at, reason):
+                raise
+        else:
+            self._report(name, COMPLETED, value, None, seconds, started_at)
+        if (current_task := self._host.current_task) and current_task().cancelling():
+            await self._absorb_cancellation()
+
+    async def _absorb_cancellation(self) -> None:
+        """Let a node that called ``Task.cancel()`` on its own task end like any other.
+
+        A task that ends with such a request on it ends cancelled, and an anyio task group on
+        asyncio takes that as a reason to cancel all the others.
+        """
+        try:
+            await checkpoint()
+        except self._host.cancelled_class:
+            return
+
+    # -- what a node may ask of its run: see `NodeHost`
+
+    def groups_of(self, name: str) -> tuple[str, ...]:
+        policy = None if self.is_over else self._policies.get(name)
+        return policy.groups if policy else ()
+
+    def is_cancelled(self, name: str) -> bool:
+        """Tell whether the node is to stop; from any thread."""
+        if self.stopping or name in self._to_cancel:
+            return True
+        return self.bodies.is_late(name)
+
+    def deadline(self, name: str) -> float:
+        """Return when the time of the call in flight is over, by the loop's clock."""
+        return self.bodies.deadline(name)
+
+    def is_own_task(self) -> bool:
+        """Tell whether the current task is a node's own, and not one that a node has started."""
+        return get_current_task().parent_id == self._host_task
+
+    def rest(self, name: str) -> None:
+        """Take a node's slots while it waits for the world outside."""
+        if not self.stopping:
+            self.slots.rest(name)
+
+    async def go_on(self, name: str) -> None:
+        """Return when the node has its slots again."""
+        if not self.stopping:
+            await self.slots.hold(name, worker=False)
+
+    def tell_progress(self, name: str, done: float, total: float | None, note: str) -> None:
+        """Make an event of what a task reports; from any thread."""
+        if not self.stopping:
+            self._reports.progress(name, done, total, note)
+
+    # -- modifications
+
+    def _land(self, by: str | None, modification: object) -> None:
+        """Read the new nodes' callables and land the modification, or change nothing and raise."""
+        if not isinstance(modification, DynamicModification):
+            raise not_a_modification(by or "", modification)
+        on_threads, parameters, expanders, faults = read_specs(
+            modification,
+            self._expanders[by] if by is not None else None,
+            self._expanders,
+            self._settings.groups,
+        )
+        if self._held:
+            faults += self._nested_faults(modification)
+        needs = {node: read.names() for node, read in parameters.items()} if parameters else None
+        scheduler = self.scheduler
+        untaken: Collection[tuple[str, str]] = ()
+        broken: Mapping[tuple[str, str], BaseException] = {}
+        try:
+            if any(isinstance(edge, Edge) for edge in modification.add_edges):
+                landing = scheduler.check(modification, by, needs=needs, faults=faults)
+                untaken, broken = self._conditions.of_edges(landing)
+            running = scheduler.land(
+                modification,
+                by,
+                on_threads=on_threads,
+                needs=needs,
+                faults=faults,
+                untaken=untaken,
+                broken=broken,
+            )
+        except ModificationError:  # which is the node's failure, unlike what `_core` sees
+            raise
+        except Exception as bug:
+            self._crash(bug)
+            raise
+        for spec in modification.add_nodes:
+            self._tasks[spec.name] = spec.task
+        self._parameters.update(parameters)
+        self._expanders.update(expanders)
+        for (_, target), error in broken.items():
+            self._fail_unstarted(target, error)
+        for name in running:
+            self.cancel_node(name, asked_by(by))
+
+    def _nested_faults(self, modification: DynamicModification) -> list[Fault]:
+        default = self._settings.policy or NodePolicy()
+        return [
+            Fault("group", spec.name, *held_text(f"node {spec.name!r:.60}", group))
+            for spec in modification.add_nodes
+            for group in (spec.policy or default).over(default).groups
+            if group in self._held
+        ]
+
+    # -- outcomes: reported synchronously, without another await
+
+    def _report(
+        self,
+        name: str,
+        status: NodeStatus,
+        value: Any,
+        error: BaseException | None,
+        seconds: float,
+        started_at: float | None,
+        reason: str | None = None,
+        ends_run: bool = False,
+    ) -> None:
+        """Record what became of a node, and start what that releases."""
+        try:
+            scheduler, notes = self.scheduler, self.bodies.notes
+            if self._reports.blockings:
+                self._reports.flush_blocked()
+            if status is not COMPLETED or self._to_cancel or notes:
+                self._report_in_full(
+                    name, status, value, error, seconds, started_at, reason, ends_run
+                )
+            else:
+                self._record(name, status, value, None, seconds, started_at, 1)
+                self._succeed(name, value)
+            if name in scheduler.working and name not in scheduler.lingering:
+                scheduler.return_worker(name)
+            self._admit()
+        except Exception as bug:
+            self._crash(bug)
+
+    def _report_in_full(
+        self,
+        name: str,
+        status: NodeStatus,
+        value: Any,
+        error: BaseException | None,
+        seconds: float,
+        started_at: float | None,
+        reason: str | None,
+        ends_run: bool,
+    ) -> None:
+        """Report a node that did not succeed, or has a history."""
+        scheduler = self.scheduler
+        note = self.bodies.notes.pop(name, None) or Note()
+        blame = self._to_cancel.pop(name, None)
+        if blame is not None:
+            status = CANCELLED
+        if status is CANCELLED:
+            self._notice_deadline()
+            reason = self._cut or (str(blame) if blame else "the run was cancelled")
+            if not note.thread_began:
+                started_at = None
+            if started_at is None:
+                seconds = 0.0
+        attempts = note.attempts
+        if attempts is None:
+            attempts = 0 if started_at is None else 1
+        errors = note.errors
+        if status is FAILED and reason is None and error is not None and len(errors) < attempts:
+            errors.append(error)
+        self._record(
+            name, status, value, error, seconds, started_at, attempts, reason, tuple(errors)
+        )
+        if status is COMPLETED:
+            self._succeed(name, value)
+            return
+        lingering = note.lingering
+        if status is FAILED:
+            scheduler.fail(name, lingering=lingering is not None)
+            self._reports.failed(name, error)
+            if ends_run:
+                self._cut_short(f"the run was ended because {name!r} failed")
+        else:
+            scheduler.cancel(name, blame, lingering=lingering is not None)
+        if lingering is not None:
+            self._attached += bool(self._attached)
+            lingering.when_ended(partial(self._thread_ended, scheduler, name))
+
+    def _record(
+        self,
+        name: str,
+        status: NodeStatus,
+        value: Any,
+        error: BaseException | None,
+        seconds: float,
+        started_at: float | None,
+        attempts: int,
+        reason: str | None = None,
+        errors: tuple[BaseException, ...] = (),
+    ) -> None:
+        del self._handles[name]
+        scheduler = self.scheduler
+        added_by, depth = scheduler.origin(name) if scheduler.version else (None, 0)
+        self.results[name] = new_result(
+            name,
+            status,
+            value,
+            error,
+            seconds,
+            started_at,
+            attempts,
+            added_by,
+            depth,
+            reason,
+            errors,
+        )
+
+    def _succeed(self, name: str, value: Any) -> None:
+        scheduler = self.scheduler
+        if self.on_completed is not None:
+            self.on_completed(name)
+        conditions = scheduler.conditions(name)
+        if not conditions:
+            scheduler.succeed(name)
+            return
+        untaken, broken = self._conditions.of_node(name, value, conditions)
+        scheduler.succeed(name, untaken, broken)
+        for target, error in broken.items():
+            self._fail_unstarted(target, error)
+
+    def _fail_unstarted(self, name: str, error: BaseException) -> None:
+        """Fail a node by the condition on an edge to it."""
+        if self.scheduler.status(name) not in WAITING:
+            return
+        added_by, depth = self.scheduler.origin(name)
+        self.results[name] = new_result(
+            name, FAILED, error=error, added_by=added_by, depth=depth, errors=(error,)
+        )
+        self._reports.failed(name, error)
+        self.scheduler.fail(name)
+        if self._settings.cancel_on_failure and not self.stopping:
+            self._cut_short(f"the run was ended because {name!r} failed")
+
+    def _thread_ended(self, scheduler: Scheduler, name: str) -> None:
+        """Free the slots of a thread that was given up; also after the end of the run."""
+        scheduler.return_worker(name)
+        self._detach()
+        if not self.is_over:
+            try:
+                self._admit()
+            except Exception as bug:
+                self._crash(bug)
+
+    def _report_failure(
+        self,
+        name: str,
+        error: BaseException,
+        value: Any,
+        seconds: float,
+        started_at: float | None,
+        reason: str | None,
+    ) -> bool:
+        """Sort what user code raised; tell whether that settles it, else it is to be re-raised.
+
+        A cancellation is the run's or its caller's and goes on, or it is some library's own affair
+        and a failure like any other. KeyboardInterrupt cancels the run.
+        """
+        if is_cancellation(error, self._host.cancelled_class) and self._host.is_cancelling():
+            if name not in self._to_cancel:
+                self._halt()  # the host may hear of it later than this node
+            self._report(name, CANCELLED, value, None, seconds, started_at)
+            return False
+        cancelled = (self._host.cancelled_class, Cancelled)
+        if (self.stopping or name in self._to_cancel) and is_cancellation(error, cancelled):
+            self._report(name, CANCELLED, value, None, seconds, started_at)
+            return True
+        interrupt = keyboard_interrupt(error)
+        if interrupt is not None:
+            self._be_interrupted(interrupt)
+        self._notice_deadline()  # a failure that it caused is not what ends the run
+        is_last_straw = (
+            self._settings.cancel_on_failure and not self.stopping and name not in self._to_cancel
+        )
+        if is_last_straw:
+            self._halt()
+        forget_our_frames(error)
+        self._report(name, FAILED, value, error, seconds, started_at, reason, is_last_straw)
+        return True
