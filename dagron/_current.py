@@ -1,6 +1,7 @@
 """What a task can say to its run, from wherever in it: progress, and whether to stop."""
 
 from contextvars import ContextVar
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from dagron._checks import finite
@@ -41,6 +42,8 @@ class Here(NamedTuple):
     call: Given | None = None
 
 
+here = partial(tuple.__new__, Here)  # of a tuple of all fields: in a third of the time
+
 # In threads that a node starts, and in its tasks, a copy of the context has it, too.
 current_node: ContextVar[Here | None] = ContextVar("current_node", default=None)
 
@@ -62,9 +65,9 @@ def progress(done: float, total: float | None = None, note: str = "") -> None:
             f"note is a str, not {type(note).__name__}: {note!r:.60}\n"
             f"  help: write progress(3, 10, note='page 3')"
         )
-    here = current_node.get()
-    if here is not None:
-        here.run.tell_progress(here.name, done, total, note)
+    node = current_node.get()
+    if node is not None:
+        node.run.tell_progress(node.name, done, total, note)
 
 
 def check_cancelled() -> None:
@@ -74,12 +77,12 @@ def check_cancelled() -> None:
     cannot be stopped from outside: a sync task that runs for long, or might be given up, calls this
     now and then. Outside a run it does nothing.
     """
-    here = current_node.get()
-    if here is None:
+    node = current_node.get()
+    if node is None:
         return
-    is_given_up = here.call is not None and here.call.is_given_up
-    if is_given_up or here.run.is_cancelled(here.name):
+    is_given_up = node.call is not None and node.call.is_given_up
+    if is_given_up or node.run.is_cancelled(node.name):
         raise Cancelled(
-            f"node {here.name!r:.60} is cancelled, or its time is over\n"
+            f"node {node.name!r:.60} is cancelled, or its time is over\n"
             f"  help: let this pass; clean up in finally"
         )

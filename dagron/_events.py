@@ -11,7 +11,8 @@ class Event:
 
     ``seq`` numbers the events of a run from 1, without a gap. ``version`` counts the modifications
     that had landed, ``time`` is the wall clock in seconds since the epoch, and ``elapsed`` the
-    seconds since the run began, by a clock that never goes back. ``kind`` names the class as
+    seconds since the run began, by a clock that never goes back. ``run_id`` is the run's id, since
+    an executor's observers hear of all its runs. ``kind`` names the class as
     ``"node_completed"`` does `NodeCompleted`. All fields are strings, numbers, booleans, None, or
     tuples of these: results and exceptions are told of in text.
     """
@@ -22,6 +23,7 @@ class Event:
     version: int
     time: float
     elapsed: float
+    run_id: str
 
     def __init_subclass__(cls) -> None:
         cls.kind = re.sub("(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
@@ -36,7 +38,6 @@ class Event:
 class RunStarted(Event):
     """The run began with these nodes and edges."""
 
-    run_id: str
     nodes: tuple[str, ...]
     edges: tuple[tuple[str, str], ...]
 
@@ -48,7 +49,6 @@ class RunSnapshot(Event):
     ``seq`` is that of the last event before it; the next event that the reader gets follows it.
     """
 
-    run_id: str
     nodes: tuple[tuple[str, str], ...]
     edges: tuple[tuple[str, str], ...]
 

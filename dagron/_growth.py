@@ -43,7 +43,7 @@ class Growth(Statuses):
         self._max_depth = max_depth
         self._depth: dict[str, int] = {}  # of nodes that were added by an expander
         self._removed: dict[str, None] = {}
-        self._early: set[str] = set()  # nodes that may have started before what they depend on
+        self._early: set[str] = set()  # nodes that have started before some that they depend on
         self.version = 0  # how many modifications have landed
         super().__init__(dag._graph.draft(), admission, on_threads, policy)
 
@@ -102,7 +102,7 @@ class Growth(Statuses):
             by=by,
             removed=self._removed,
             needs=needs,
-            cautious=self._some_started_early(),
+            cautious=bool(self._early),
         )
         if landing.added_nodes:
             nodes = len(self._status) - len(landing.removed_nodes) + len(landing.added_nodes)
@@ -116,17 +116,13 @@ class Growth(Statuses):
         """Tell whether there is such an edge."""
         return self._graph.has_edge(source, target)
 
-    def _some_started_early(self) -> bool:
-        """Tell whether a node has started although some that it depends on have not.
+    def _starts_early(self, name: str) -> bool:
+        """Tell whether a node starts although some that it depends on have not.
 
-        Then an edge from a started node may close a cycle.
+        From then on an edge from a started node may close a cycle.
         """
-        dependencies = self._graph.dependencies
-        return any(
-            self._status[source] not in STARTED
-            for name in self._early
-            for source in dependencies[name]
-        )
+        status = self._status
+        return any(status[source] not in STARTED for source in self._graph.dependencies[name])
 
     def _is_plain_growth(
         self,

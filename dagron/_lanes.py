@@ -111,12 +111,8 @@ class Lane:
         self.heap: list[Entry] = []
 
     def drop_first(self) -> Entry | None:
-        """Drop the entry whose turn it is, and return the one after it."""
+        """Drop the entry whose turn it is, and return the one after it; the heap is not empty."""
         queue, heap = self.queue, self.heap
-        if not heap:
-            queue.popleft()
-            self.first = first = queue[0] if queue else None
-            return first
         if heap[0] is self.first:
             heappop(heap)
         else:
@@ -178,7 +174,13 @@ class Lanes:
                 heappop(heads)
                 self._park(lane, short)
                 continue
-            if (following := lane.drop_first()) is None:
+            queue = lane.queue
+            if lane.heap:
+                following = lane.drop_first()
+            else:  # the usual case, without a call
+                queue.popleft()
+                lane.first = following = queue[0] if queue else None
+            if following is None:
                 heappop(heads)
             else:
                 heapreplace(heads, (following, number))

@@ -1,15 +1,20 @@
 """Run: the handle on a run in progress."""
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from threading import get_ident
 from types import TracebackType
 from typing import Any, cast
 
 from anyio import Event as Signal
-from anyio import create_task_group, current_time, get_cancelled_exc_class
+from anyio import (
+    create_task_group,
+    current_effective_deadline,
+    current_time,
+    get_cancelled_exc_class,
+)
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from dagron._backend import loop_caller
@@ -19,9 +24,9 @@ from dagron._errors import Fault, ModificationError, RunFailedError, RunFinished
 from dagron._graph import DAG, unknown_node
 from dagron._modification import DynamicModification
 from dagron._names import shown
-from dagron._results import ExecutionResult, error_text
+from dagron._results import ExecutionResult, NodeResult, error_text
 from dagron._shell import Shell
-from dagron._status import CANCELLED, COMPLETED, FAILED, PENDING, READY, RUNNING, NodeStatus
+from dagron._status import CANCELLED, FAILED, PENDING, READY, RUNNING, NodeStatus
 from dagron._stream import EventReader
 
 
@@ -60,8 +65,8 @@ class Run:
         self._result: ExecutionResult | None = None
         self._error: BaseException | None = None
         self._thread: int | None = None  # of the event loop, from when the block is entered
-        self._completions: list[Completions] = []
-        shell.on_completed = self._tell_completed
+        self._completed = _Completed()
+        shell.on_completed = self._completed.add
 
     # -- the block
 
@@ -106,10 +111,9 @@ class Run:
             self._finish(self.id, self._result)
             self._end(None)
         except get_cancelled_exc_class():
-            if self._group.cancel_scope.cancel_called:
-                self._end(None)
-                raise
-            self._end(_killed(self.id))
+            # A scope around the block may reach this task before the block itself.
+            is_expected = current_effective_deadline() == -inf
+            self._end(None if is_expected else _killed(self.id))
             self._group.cancel_scope.cancel()
             raise
         except BaseException as error:  # an interrupt, or a bug: the block must not go on
@@ -119,8 +123,7 @@ class Run:
     def _end(self, error: BaseException | None) -> None:
         self._error = error
         self._ended.set()
-        for completions in self._completions:
-            completions.end()
+        self._completed.end()
 
     # -- looking on
 
@@ -163,6 +166,9 @@ class Run:
             reason = self._stream.cancel_reason(name)
         elif (blame := self._scheduler.blame(name)) is not None:
             reason = str(blame)
+        word = f"{status.lower()} "
+        if reason and reason.startswith(word):
+            return Explanation(name, status, f" {reason.removeprefix(word)}")
         return Explanation(name, status, f": {reason}" if reason else "")
 
     def _explain_pending(self, name: str) -> Explanation:
@@ -178,7 +184,7 @@ class Run:
         worker = worker or (status is RUNNING and name not in scheduler.resting)
         pool = scheduler.short_of(name, worker)
         if pool is not None:
-            text = f": it waits for a slot, and all {pool.size} of {pool.name!r} are taken"
+            text = f": it waits for a slot of {pool.name!r}, which has {pool.size}, all taken"
             return Explanation(name, status, text, limit=pool.name)
         if status is READY:
             return Explanation(name, status, ", and its turn comes at once")
@@ -186,6 +192,8 @@ class Run:
         if note is not None and note.pause_until is not None:
             seconds = max(note.pause_until - current_time(), 0.0)
             text = f": attempt {note.attempts} failed, and the next is in {seconds:.3g} s"
+        elif note is not None and note.lingering is not None:
+            text = f": attempt {note.attempts} is out of time, but its thread has not ended"
         elif name in scheduler.resting:
             text = ": it waits at a gate"
         else:
@@ -197,9 +205,12 @@ class Run:
 
         Any number may read, each at its own pace: none slows the run. Whoever calls this before
         anything has happened, which is at the top of the block, gets everything. Who comes later
-        gets a `RunSnapshot` first, and then everything after it. ``after`` is the ``seq`` of the
-        last event that a reader has seen, to go on from there. Some ten thousand events are kept: a
-        reader who falls behind those is told by `EventsMissed` which ones are gone, and goes on.
+        gets everything, too, as long as all of it is kept, which begins with the first reader; else
+        a `RunSnapshot` and then everything after it. ``after`` is the ``seq`` of the last event
+        that a reader has seen, to go on from there. Some ten thousand events are kept: a reader who
+        falls behind those is told by `EventsMissed` which ones are gone, and goes on.
+
+        Raises `TypeError` for an ``after`` that is no int.
         """
         return self._stream.listen(after)
 
@@ -207,15 +218,7 @@ class Run:
         """Return an async iterator of ``(name, result)``, as an expander gets them, for every node
         that completes, in the order in which they do; those that have completed already come first.
         """
-        completions = Completions(self._results)
-        if self._thread is not None and self._ended.is_set():
-            completions.end()
-        self._completions.append(completions)
-        return completions
-
-    def _tell_completed(self, name: str) -> None:
-        for completions in self._completions:
-            completions.add(name)
+        return Completions(self._completed, self._results)
 
     # -- taking part
 
@@ -269,8 +272,11 @@ class Run:
         """Make a change now, or soon where this is another thread than the event loop's."""
         if self._thread is None or get_ident() == self._thread:
             change()
-        else:
+            return
+        try:
             self._call_soon(change)
+        except RuntimeError:  # the event loop is gone, and the run with it
+            return
 
     async def modify(
         self, modification: DynamicModification, *, expected_version: int | None = None
@@ -320,31 +326,49 @@ def _killed(run_id: str) -> RunFailedError:
     )
 
 
-class Completions:
-    """An async iterator of ``(name, result)``: see `Run.completed`."""
+class _Completed:
+    """The names of the nodes that have completed, in order, for any number of readers."""
 
-    def __init__(self, results: Any) -> None:
-        self._results = results
-        self._names = deque(n for n, result in results.items() if result.status is COMPLETED)
+    __slots__ = ("_news", "is_over", "names")
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.is_over = False
         self._news = Signal()
-        self._is_over = False
 
     def add(self, name: str) -> None:
-        self._names.append(name)
+        self.names.append(name)
         self._news.set()
 
     def end(self) -> None:
-        self._is_over = True
+        self.is_over = True
         self._news.set()
+
+    async def changed(self) -> None:
+        """Return when there is more than at the call."""
+        self._news = self._news if not self._news.is_set() else Signal()
+        await self._news.wait()
+
+
+class Completions:
+    """An async iterator of ``(name, result)``: see `Run.completed`."""
+
+    __slots__ = ("_completed", "_next", "_results")
+
+    def __init__(self, completed: _Completed, results: Mapping[str, NodeResult]) -> None:
+        self._completed = completed
+        self._results = results
+        self._next = 0
 
     def __aiter__(self) -> "Completions":
         return self
 
     async def __anext__(self) -> tuple[str, Any]:
-        while not self._names:
-            if self._is_over:
+        completed = self._completed
+        while self._next == len(completed.names):
+            if completed.is_over:
                 raise StopAsyncIteration
-            self._news = Signal()
-            await self._news.wait()
-        name = self._names.popleft()
+            await completed.changed()
+        name = completed.names[self._next]
+        self._next += 1
         return name, self._results[name].result

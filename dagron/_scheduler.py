@@ -113,7 +113,7 @@ class Scheduler(Growth):
             if self._status[name] is not RUNNING:
                 self._move(name, RUNNING)
                 self.running += 1
-                if name in self._readiness.special:
+                if name in self._readiness.special and self._starts_early(name):
                     self._early.add(name)
         return taken
 

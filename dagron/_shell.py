@@ -19,7 +19,7 @@ from dagron._calls import (
     read_specs,
     refuse_coroutine,
 )
-from dagron._current import Here, current_node
+from dagron._current import current_node, here
 from dagron._edge import Edge
 from dagron._errors import Cancelled, Fault, ModificationError
 from dagron._growth import asked_by
@@ -103,7 +103,7 @@ class Shell(Hosting):
         try:
             if self.stopping or name in self._to_cancel:  # between its spawn and this first step
                 await checkpoint()
-            current_node.set(Here(self, name))
+            current_node.set(here((self, name, None)))
             started_at = time()
             task = self._tasks.get(name)
             if task is None:
@@ -265,8 +265,15 @@ class Shell(Hosting):
                     name, status, value, error, seconds, started_at, reason, ends_run
                 )
             else:
-                self._record(name, status, value, None, seconds, started_at, 1)
-                self._succeed(name, value)
+                del self._handles[name]
+                added_by, depth = scheduler.origin(name) if scheduler.version else (None, 0)
+                self.results[name] = new_result(
+                    name, status, value, None, seconds, started_at, 1, added_by, depth
+                )
+                if scheduler.conditional or self.on_completed is not None:
+                    self._succeed(name, value)
+                else:
+                    scheduler.succeed(name)
             if name in scheduler.working and name not in scheduler.lingering:
                 scheduler.return_worker(name)
             self._admit()

@@ -53,6 +53,7 @@ class Statuses:
         "_graph",
         "_readiness",
         "_status",
+        "conditional",
         "lingering",
         "log",
         "on_threads",
@@ -73,6 +74,7 @@ class Statuses:
         self._graph = graph
         self.log: list[tuple[str, NodeStatus] | Landed] | None = None
         self.on_threads = set(on_threads)  # for reading
+        self.conditional = graph.conditions  # the sources of edges with conditions; for reading
         self._blame: dict[str, Blame] = {}  # why a node was skipped, or cancelled on its own
         self._status: dict[str, NodeStatus] = dict.fromkeys(graph.dependencies, PENDING)
         self._readiness = Readiness(graph, self._status)

@@ -97,7 +97,7 @@ class Stream:
         self._start_log()
         try:
             dag = self._scheduler.dag()
-            self._tell(RunStarted, self._run_id, tuple(dag.nodes()), _pairs(dag.edges()))
+            self._tell(RunStarted, tuple(dag.nodes()), _pairs(dag.edges()))
             for name, status in self._scheduler.statuses().items():
                 if status is not PENDING:
                     self._tell_moved(name, status)
@@ -212,7 +212,8 @@ class Stream:
     def _pass_on(self, kind: type[Event], version: int, details: tuple[Any, ...]) -> None:
         """Number an event, keep it, and show it to all observers."""
         self.seq += 1
-        event = kind(self.seq, version, time(), perf_counter() - (self._began or 0.0), *details)
+        elapsed = perf_counter() - (self._began or 0.0)
+        event = kind(self.seq, version, time(), elapsed, self._run_id, *details)
         if self._history is not None:
             self._history.append(event)
             self._news.set()
@@ -241,6 +242,11 @@ class Stream:
 
     def listen(self, after: int | None) -> "EventReader":
         """Return a reader of what happens from now on, or after that event."""
+        if after is not None and (isinstance(after, bool) or not isinstance(after, int)):
+            raise TypeError(
+                f"after is the seq of an event, an int, not {type(after).__name__}: {after!r:.60}\n"
+                f"  help: write run.events(after=event.seq)"
+            )
         if self._history is None:
             self._history = deque(maxlen=HISTORY)
             if self._began is not None and self._scheduler.log is None:
@@ -263,6 +269,8 @@ class Stream:
 
     def opening(self, after: int | None) -> list[Event]:
         """Return what a reader gets first who has seen the events up to this one."""
+        if after is not None and not 0 <= after <= self.seq:
+            after = None  # it has seen another run's events
         seen = after or 0
         if self._began is None or (seen >= self.oldest() - 1 and not self._is_gap_after(seen)):
             return []
@@ -286,7 +294,8 @@ class Stream:
 
     def missed(self, first: int, last: int) -> EventsMissed:
         """Return what to tell a reader to whom these events are lost."""
-        return EventsMissed(last, self._version, time(), self._elapsed(), first, last)
+        elapsed = self._elapsed()
+        return EventsMissed(last, self._version, time(), elapsed, self._run_id, first, last)
 
     def oldest(self) -> int:
         """Return the number of the oldest event that is kept, or would be."""
@@ -341,7 +350,8 @@ class EventReader:
         if not self._is_open:
             self._is_open = True
             self._batch += stream.opening(self._after)
-            self._after = stream.seq if self._batch else min(self._after or 0, stream.seq)
+            is_known = self._after is not None and 0 <= self._after <= stream.seq
+            self._after = stream.seq if self._batch else self._after if is_known else 0
         while not self._batch:
             if self._is_done:
                 raise StopAsyncIteration

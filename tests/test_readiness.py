@@ -163,13 +163,12 @@ def test_too_few_dependencies_without_a_failure() -> None:
 @pytest.mark.parametrize(
     ("need", "active", "starts_at"),
     [
-        (0.1, 30, 3),
+        (0.28, 25, 7),
         (0.5, 3, 2),
         (1.0, 3, 3),
         (0.01, 5, 1),
         (0.3, 10, 3),
         (0.34, 3, 2),
-        (0.7, 10, 7),
     ],
 )
 def test_a_share_is_rounded_up(need: float, active: int, starts_at: int) -> None:
@@ -678,6 +677,31 @@ def test_a_clean_up_node_after_100_000_failures() -> None:
     for name in run.take_ready(LONG):
         run.fail(name)
     assert run.take_ready(9) == ["clean"]
+
+
+class Counting(dict[str, object]):
+    """A table that counts how often it is asked."""
+
+    asked = 0
+
+    def __getitem__(self, name: str) -> object:
+        self.asked += 1
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("trigger", [all_done, any_succeeded, at_least(1.0)])
+def test_an_expansion_costs_the_same_late_in_a_run(trigger: Trigger) -> None:
+    """The cost of a modification is its own size, also where nodes have triggers."""
+    run = Scheduler(dag("0"), policy=when(trigger))
+    run._graph.dependencies = table = Counting(run._graph.dependencies)
+    costs = []
+    for n in range(100):
+        assert run.take_ready(9) == [str(n)]
+        before = table.asked
+        run.land(adding(spec(str(n + 1), str(n))), str(n))
+        costs.append(table.asked - before)
+        run.succeed(str(n))
+    assert costs[-1] <= costs[10]
 
 
 def test_the_log_tells_everything_in_order() -> None:

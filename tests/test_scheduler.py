@@ -584,33 +584,57 @@ package = sys.modules["dagron"] = types.ModuleType("dagron")
 package.__path__ = [sys.argv[1]]
 from dagron._errors import ModificationError
 from dagron._graph import DAG
+from dagron._lanes import Pool
 from dagron._modification import DynamicModification, DynamicNodeSpec
+from dagron._policy import NodePolicy, all_done, any_succeeded
 from dagron._scheduler import Scheduler
 
 builder = DAG.builder()
+policies = [
+    NodePolicy(group="g"),
+    NodePolicy(trigger=any_succeeded),
+    NodePolicy(trigger=all_done),
+    NodePolicy(group=("h", "g")),
+]
+for n, policy in enumerate(policies):
+    builder.add_node(f"leaf_{n}", policy=policy)
 for n in range(30):
     builder.add_edge(f"root_{n % 7}", f"mid_{n * 5 % 11}")
     builder.add_edge(f"mid_{n * 5 % 11}", f"leaf_{n % 4}")
-run = Scheduler(builder.build(), on_threads={f"mid_{n}" for n in range(6)}, max_workers=2)
+run = Scheduler(
+    builder.build(),
+    on_threads={f"mid_{n}" for n in range(6)},
+    max_workers=2,
+    pools={name: Pool(name, 1) for name in {"g", "h"}},
+)
 step = 0
 while taken := run.take_ready(3):
     print(*taken)
     for name in taken:
         step += 1
         specs = [
-            DynamicNodeSpec(f"new_{step}_{n}", print, [name], [f"leaf_{n}"] if n % 3 else [])
+            DynamicNodeSpec(
+                f"new_{step}_{n}",
+                print,
+                [name],
+                [f"leaf_{n}"] if n % 3 else [],
+                policy=NodePolicy(priority=n % 2, group="g" if n == 2 else ()),
+            )
             for n in range(3)
         ]
         if step == 8:
             specs.append(DynamicNodeSpec("wrong", print, ["mid_99", "lef_1", "new_8_0"]))
         gone = {f"leaf_{step % 5}", f"leaf_{step % 3}"} if step == 3 else set()
         try:
-            run.land(DynamicModification(specs if step < 12 else [], gone), name)
+            cancelled = {f"new_{step - 1}_{n}" for n in range(3)} if step == 6 else set()
+            specs = specs if step < 12 else []
+            for other in run.land(DynamicModification(specs, gone, cancel_nodes=cancelled), name):
+                print("to cancel:", other)
         except ModificationError as error:
             print(error)
         if name in run.working:
             run.return_worker(name)
-        run.fail(name) if step % 9 == 8 else run.succeed(name)
+        run.fail(name) if step % 5 == 3 else run.succeed(name)
 print(run.dag().topological_order(), run.dag().levels(), run.dag().ancestors("leaf_1"))
 print({name: (str(status), str(run.blame(name))) for name, status in run.statuses().items()})
 try:
@@ -630,7 +654,7 @@ def test_nothing_depends_on_hash_order() -> None:
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr
         outputs.append(ran.stdout)
-    for sign in ("was refused", "did you mean", "SKIPPED", "COMPLETED"):
+    for sign in ("was refused", "did you mean", "SKIPPED", "COMPLETED", "CANCELLED"):
         assert sign in outputs[0]
     assert outputs == [outputs[0]] * 5
 
