@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.cases import SHAPES
+from benchmarks.contenders import ATTENDED, OBSERVED
 from benchmarks.memory import Memory
 from benchmarks.timing import Times
 
@@ -30,9 +31,9 @@ class Figures:
         seconds = self.times.get(key, {}).get(contender, {}).get(what)
         return None if seconds is None else seconds / key[2] * 1e6
 
-    def ratio(self, key: Key) -> float | None:
-        """dagron to the hand-written anyio scheduler."""
-        return _divide(self.per_node(key), self.per_node(key, "anyio"))
+    def ratio(self, key: Key, contender: str = "dagron", to: str = "anyio") -> float | None:
+        """Unless told otherwise, dagron to the hand-written anyio scheduler."""
+        return _divide(self.per_node(key, contender), self.per_node(key, to))
 
     def growth(self, key: Key) -> float | None:
         """Time per node to that at 10,000 nodes."""
@@ -74,6 +75,9 @@ def _ratios(figures: Figures) -> Iterator[Candidate]:
     for shape in SHAPES:
         claim = f"{shape}, {SMALL:,} sync nodes, to run_sync by hand"
         yield claim, 1.25, figures.ratio((shape, "sync", SMALL)), "x"
+    for shape in ATTENDED:
+        claim = f"{shape}, {SMALL:,} async nodes, with an observer that does nothing, to without"
+        yield claim, 1.6, figures.ratio((shape, "async", SMALL), OBSERVED, "dagron"), "x"
 
 
 def _growth(figures: Figures) -> Iterator[Candidate]:

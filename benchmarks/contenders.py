@@ -17,17 +17,45 @@ from benchmarks.cases import CLOCKS, MAX_WORKERS, Case
 Run = Callable[[], Awaitable[Any]]
 """Runs a case once; the value is the contender's own result."""
 
+OBSERVED, HELD = "dagron+observer", "dagron+handle"
+ATTENDED = ("chain", "layers", "fan")
+"""The shapes whose async runs are measured with an observer and with a handle, too."""
+
 
 def dagron_contender(case: Case) -> Run:
+    return partial(dagron_executor(case).execute, case.tasks)
+
+
+def observed_contender(case: Case) -> Run:
+    return partial(dagron_executor(case, observers=[ignore]).execute, case.tasks)
+
+
+def ignore(event: Any) -> None:
+    """Be an observer that does nothing."""
+
+
+def held_contender(case: Case) -> Run:
+    executor = dagron_executor(case)
+
+    async def hold() -> Any:
+        async with executor.start(case.tasks) as run:
+            pass
+        return await run.wait()
+
+    return hold
+
+
+def dagron_executor(case: Case, **options: Any) -> Any:
+    """Without options it asks for nothing that an older dagron lacks: `against.py` runs one."""
     import dagron
 
-    executor = dagron.DynamicExecutor(
+    return dagron.DynamicExecutor(
         dagron_graph(case),
         expanders={"n0": dagron_expander(case)} if case.grows else {},
         max_workers=MAX_WORKERS,
         max_depth=max(1_000, case.size),
+        **options,
     )
-    return partial(executor.execute, case.tasks)
 
 
 def dagron_graph(case: Case) -> Any:
@@ -114,12 +142,18 @@ CONTENDERS: dict[str, Callable[[Case], Run]] = {
     "dagron": dagron_contender,
     "asyncio": asyncio_contender,
     "anyio": anyio_contender,
+    OBSERVED: observed_contender,
+    HELD: held_contender,
 }
 
 
 def contenders_for(shape: str) -> tuple[str, ...]:
     """The schedulers by hand know no failures."""
-    return ("dagron",) if shape == "failure" else tuple(CONTENDERS)
+    return ("dagron",) if shape == "failure" else ("dagron", "asyncio", "anyio")
+
+
+def attended_for(shape: str, kind: str) -> tuple[str, ...]:
+    return (OBSERVED, HELD) if kind == "async" and shape in ATTENDED else ()
 
 
 def check(case: Case, contender: str, outcome: Any) -> None:
@@ -128,7 +162,7 @@ def check(case: Case, contender: str, outcome: Any) -> None:
     wanted: object
     if case.shape == "failure":
         ran, wanted = (outcome.failed, outcome.skipped), (1, case.size - 1)
-    elif contender == "dagron":
+    elif contender in ("dagron", OBSERVED, HELD):
         ran, wanted = (outcome.succeeded, len(outcome.node_results)), (case.size, case.size)
     else:
         ran, wanted = len(outcome), case.size

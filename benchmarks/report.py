@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.bars import LARGE, Figures, Key, as_rows, bars
+from benchmarks.contenders import HELD, OBSERVED
 
 README = Path(__file__).with_name("README.md")
 START, END = "<!-- measured: start -->", "<!-- measured: end -->"
@@ -18,6 +19,8 @@ START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 
 def report(figures: Figures) -> str:
     parts = [machine(), "### Time and memory per node", time_table(figures)]
+    if attended := [key for key, times in figures.times.items() if OBSERVED in times]:
+        parts += ["### With an observer, and with a handle", attended_table(figures, attended)]
     if found := bars(figures):
         parts += [
             "### What is promised",
@@ -51,6 +54,21 @@ def _row(figures: Figures, key: Key) -> list[str]:
         _text(memory.get("working"), 0),
         _repeats(figures.rounds[key]),
     ]
+
+
+def attended_table(figures: Figures, keys: list[Key]) -> str:
+    head = ["shape", "nodes are", "nodes", "dagron us", "with an observer us", "to dagron"]
+    head += ["with a handle us", "to dagron"]
+    return markdown(head, (_attended_row(figures, key) for key in keys))
+
+
+def _attended_row(figures: Figures, key: Key) -> list[str]:
+    shape, kind, size = key
+    row = [shape, kind, f"{size:,}", _text(figures.per_node(key), 1)]
+    for contender in (OBSERVED, HELD):
+        row.append(_text(figures.per_node(key, contender), 1))
+        row.append(_text(figures.ratio(key, contender, "dagron"), 2))
+    return row
 
 
 def _repeats(rounds: dict[str, int]) -> str:

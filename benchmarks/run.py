@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.bars import LARGE, SMALL, Figures
 from benchmarks.border import build_seconds, import_seconds
 from benchmarks.cases import SHAPES, kinds_of
-from benchmarks.contenders import contenders_for
+from benchmarks.contenders import attended_for, contenders_for
 from benchmarks.memory import resident_memory, traced_memory
 from benchmarks.report import report, write
 from benchmarks.timing import Worker, alone
@@ -78,7 +78,7 @@ def turn(shape: str, kind: str, size: int, repeat: int) -> tuple[str, ...]:
     """Who runs in this repeat: all of them, but for what `LONG` says."""
     contenders = contenders_for(shape)
     if size < LONG:
-        return contenders
+        return contenders + attended_for(shape, kind)
     if kind == "sync":
         return ("dagron", "anyio") if repeat == 0 else ()
     if repeat < 3:

@@ -63,13 +63,25 @@ async def serve(shape: str, kind: str, size: int) -> None:
         print(json.dumps(round_of), flush=True)
 
 
-class Worker:
-    """A process that holds one case, ready to run, in a loop that is running."""
+def import_dagron_from(checkout: Path) -> None:
+    """Make sure that this process measures that package, whatever is installed."""
+    sys.path.insert(0, str(checkout))  # `benchmarks` is imported already, and stays what it is
+    import dagron
 
-    def __init__(self, shape: str, kind: str, size: int) -> None:
+    if not Path(dagron.__file__).is_relative_to(checkout):
+        raise ImportError(f"dagron was to come from {checkout}, and came from {dagron.__file__}")
+
+
+class Worker:
+    """A process that holds one case, ready to run, in a loop that is running.
+
+    `checkout` is the folder of the package that it measures. The rest is of this checkout.
+    """
+
+    def __init__(self, shape: str, kind: str, size: int, checkout: Path = ROOT) -> None:
         self.best: dict[str, Times] = {}
         self.rounds: dict[str, int] = {}
-        command = [sys.executable, "-m", "benchmarks.timing", shape, kind, str(size)]
+        command = [sys.executable, "-m", "benchmarks.timing", shape, kind, str(size), str(checkout)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
 
@@ -107,4 +119,5 @@ def alone(module: str, *arguments: Any) -> Any:
 
 
 if __name__ == "__main__":
+    import_dagron_from(Path(sys.argv[4]))
     anyio.run(serve, sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -77,6 +77,7 @@ class Conditions:
         untaken: set[tuple[str, str]] = set()
         broken: dict[tuple[str, str], ConditionError] = {}
         status = self._scheduler.statuses().get
+        removed = set(landing.removed_edges)
         for edge in dict.fromkeys(landing.added_edges):
             source, target = edge
             condition = condition_of(edge)
@@ -84,7 +85,7 @@ class Conditions:
                 condition is None
                 or status(source) is not COMPLETED
                 or status(target, PENDING) not in WAITING
-                or (edge not in landing.removed_edges and self._scheduler.has_edge(*edge))
+                or (edge not in removed and self._scheduler.has_edge(*edge))
             ):
                 continue
             verdict = self._ask(condition, source, target, self._results[source].result)

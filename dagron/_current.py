@@ -67,7 +67,7 @@ def progress(done: float, total: float | None = None, note: str = "") -> None:
         )
     node = current_node.get()
     if node is not None:
-        node.run.tell_progress(node.name, done, total, note)
+        node.run.tell_progress(node.name, done, total, str.__str__(note))
 
 
 def check_cancelled() -> None:

@@ -42,7 +42,8 @@ class DynamicExecutor:
     expansions deep a node may be added: a modification that goes beyond is refused.
 
     ``limits`` maps group names to how many nodes of the group run at once: ``{"github": 5}``, for
-    nodes whose `NodePolicy` names that group. A dict counts for each run by itself; a `Limits`
+    nodes whose `NodePolicy` names that group (sync ones need a thread, too: see ``max_workers``).
+    A dict counts for each run by itself; a `Limits`
     object counts for all the runs of all executors that are given it. ``policy`` is what nodes are
     run by as far as policies of their own say nothing.
 

@@ -1,10 +1,17 @@
 """Gate: a node waits for a decision from outside the graph."""
 
 from collections.abc import Callable
+from math import inf
 from threading import Lock
 from typing import Any
 
-from anyio import CancelScope, Event, get_cancelled_exc_class, sleep_forever
+from anyio import (
+    CancelScope,
+    Event,
+    current_effective_deadline,
+    get_cancelled_exc_class,
+    sleep_forever,
+)
 from anyio.lowlevel import checkpoint
 
 from dagron._backend import loop_caller
@@ -77,7 +84,8 @@ class Gate:
                 await self._decision_without_slots(here.run, here.name)
         if self._state == "rejected":
             reason = self._value
-            raise GateRejectedError(f"{self!r}{f': {reason}' if reason else ''}", reason)
+            gate = f"gate {self._name!r}" if self._name else "the gate"
+            raise GateRejectedError(f"{gate} was rejected{f': {reason}' if reason else ''}", reason)
         return self._value
 
     async def _decision(self) -> None:
@@ -97,8 +105,8 @@ class Gate:
         try:
             await self._decision()
             await run.go_on(name)
-            if run.is_cancelled(name):
-                await sleep_forever()  # the cancellation is on its way here
+            if run.is_cancelled(name) and current_effective_deadline() == -inf:
+                await sleep_forever()  # the cancellation is on its way here, past no shield
         except get_cancelled_exc_class():
             # The task may have a scope of its own, and go on after this: then it needs its slots.
             if not run.is_cancelled(name):

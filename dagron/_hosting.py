@@ -200,7 +200,7 @@ class Hosting(ABC):
         bug = self._bug
         self._halt()
         try:
-            if result is None and self.stream.is_heard:
+            if result is None and (self.stream.is_heard or self.on_completed is not None):
                 self.scheduler.cancel_rest()
         except Exception as another:
             self._bug = self._bug or another

@@ -154,6 +154,9 @@ class Retry(Value):
             )
         )
 
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(self))
+
     def delay(self, attempt: int, draw: float = 0.0) -> float:
         """Return the seconds to wait after this attempt, counted from 1.
 
@@ -245,6 +248,9 @@ class NodePolicy(Value):
             return self
         fields = {name: getattr(default, name) for name in default.given}
         return NodePolicy(**{**fields, **{name: getattr(self, name) for name in self.given}})
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(self))
 
     def __repr__(self) -> str:
         given = [name for name in self.__slots__ if name in self.given]

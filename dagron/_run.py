@@ -15,7 +15,7 @@ from anyio import (
     current_time,
     get_cancelled_exc_class,
 )
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from dagron._backend import loop_caller
 from dagron._blame import Blame, Why
@@ -77,10 +77,25 @@ class Run:
             )
         self._thread = get_ident()
         self._call_soon = loop_caller()
+        self._begun = Signal()
+        self._go = Signal()
         self._ended = Signal()
         self._group = create_task_group()
         await self._group.__aenter__()
-        self._group.start_soon(self._host, name=f"dagron run {self.id}")
+        handle = self._group.create_task(self._host(), name=f"dagron run {self.id}")
+        try:
+            await self._begun.wait()
+        except BaseException as error:
+            try:
+                swallowed = await self._group.__aexit__(type(error), error, error.__traceback__)
+            finally:
+                if not self._begun.is_set():  # nobody else could see that the task was killed
+                    handle.coro.close()
+                    self._end(_killed(self.id))
+            if swallowed and self._error is not None:
+                raise self._error from None
+            raise
+        self._call_soon(self._go.set)  # so that what stands at the top of the block comes before
         return self
 
     async def __aexit__(
@@ -90,6 +105,7 @@ class Run:
         traceback: TracebackType | None,
     ) -> bool:
         is_cancellation = isinstance(error, get_cancelled_exc_class())
+        is_failure = error is not None and not is_cancellation
         if error is not None and not is_cancellation:
             self._shell.cancel(f"the block of the run was left by {type(error).__name__}")
             # The group only waits: it would put the block's exception into a group of exceptions.
@@ -97,16 +113,19 @@ class Run:
         try:
             swallowed = await self._group.__aexit__(kind, error, traceback)
         except BaseException:
-            if self._error is None:
-                raise
-        if not self._ended.is_set():  # the host's task was cancelled before its first step
-            self._end(_killed(self.id))
+            if self._error is None or isinstance(self._error, RunFailedError):
+                raise  # the caller is being cancelled, too: whoever killed the run's task did both
         if self._error is not None:
             raise self._error
+        if self._result is None and not is_cancellation and not is_failure:
+            await checkpoint()  # the run heard of the caller's cancellation before the block did
         return bool(swallowed) and is_cancellation
 
     async def _host(self) -> None:
+        # It takes its first step before the block begins: who kills it later is noticed here.
+        self._begun.set()
         try:
+            await self._go.wait()
             self._result = await self._shell.main()
             self._finish(self.id, self._result)
             self._end(None)
@@ -122,6 +141,8 @@ class Run:
 
     def _end(self, error: BaseException | None) -> None:
         self._error = error
+        if not self._stream.is_over:  # it never began
+            self._stream.end(None, "")
         self._ended.set()
         self._completed.end()
 

@@ -161,10 +161,15 @@ class Scheduler(Growth):
             self._admission.release(name)
         readiness, status = self._readiness, self._status
         if readiness.special or untaken or broken:
+            conditions = self.conditional.get(name, _NOTHING)
             for dependent in self._graph.dependents[name]:
-                if dependent not in broken:
-                    readiness.pass_success(name, dependent, dependent not in untaken)
-                    self._decide(dependent)
+                if dependent in broken:
+                    continue
+                # Over an edge that was not judged, since its target has started, comes nothing.
+                unjudged = dependent in conditions and status[dependent] not in WAITING
+                taken = dependent not in untaken and not unjudged
+                readiness.pass_success(name, dependent, taken)
+                self._decide(dependent)
             return
         waiting = readiness.waiting
         for dependent in self._graph.dependents[name]:

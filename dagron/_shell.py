@@ -203,14 +203,13 @@ class Shell(Hosting):
         if self._held:
             faults += self._nested_faults(modification)
         needs = {node: read.names() for node, read in parameters.items()} if parameters else None
-        scheduler = self.scheduler
         untaken: Collection[tuple[str, str]] = ()
         broken: Mapping[tuple[str, str], BaseException] = {}
         try:
             if any(isinstance(edge, Edge) for edge in modification.add_edges):
-                landing = scheduler.check(modification, by, needs=needs, faults=faults)
+                landing = self.scheduler.check(modification, by, needs=needs, faults=faults)
                 untaken, broken = self._conditions.of_edges(landing)
-            running = scheduler.land(
+            running = self.scheduler.land(
                 modification,
                 by,
                 on_threads=on_threads,
@@ -257,7 +256,7 @@ class Shell(Hosting):
     ) -> None:
         """Record what became of a node, and start what that releases."""
         try:
-            scheduler, notes = self.scheduler, self.bodies.notes
+            notes = self.bodies.notes  # and no local `scheduler`: see `_forget`
             if self._reports.blockings:
                 self._reports.flush_blocked()
             if status is not COMPLETED or self._to_cancel or notes:
@@ -266,16 +265,18 @@ class Shell(Hosting):
                 )
             else:
                 del self._handles[name]
-                added_by, depth = scheduler.origin(name) if scheduler.version else (None, 0)
+                added_by, depth = (
+                    self.scheduler.origin(name) if self.scheduler.version else (None, 0)
+                )
                 self.results[name] = new_result(
                     name, status, value, None, seconds, started_at, 1, added_by, depth
                 )
-                if scheduler.conditional or self.on_completed is not None:
+                if self.scheduler.conditional or self.on_completed is not None:
                     self._succeed(name, value)
                 else:
-                    scheduler.succeed(name)
-            if name in scheduler.working and name not in scheduler.lingering:
-                scheduler.return_worker(name)
+                    self.scheduler.succeed(name)
+            if name in self.scheduler.working and name not in self.scheduler.lingering:
+                self.scheduler.return_worker(name)
             self._admit()
         except Exception as bug:
             self._crash(bug)
@@ -292,7 +293,6 @@ class Shell(Hosting):
         ends_run: bool,
     ) -> None:
         """Report a node that did not succeed, or has a history."""
-        scheduler = self.scheduler
         note = self.bodies.notes.pop(name, None) or Note()
         blame = self._to_cancel.pop(name, None)
         if blame is not None:
@@ -318,15 +318,15 @@ class Shell(Hosting):
             return
         lingering = note.lingering
         if status is FAILED:
-            scheduler.fail(name, lingering=lingering is not None)
+            self.scheduler.fail(name, lingering=lingering is not None)
             self._reports.failed(name, error)
             if ends_run:
                 self._cut_short(f"the run was ended because {name!r} failed")
         else:
-            scheduler.cancel(name, blame, lingering=lingering is not None)
+            self.scheduler.cancel(name, blame, lingering=lingering is not None)
         if lingering is not None:
             self._attached += bool(self._attached)
-            lingering.when_ended(partial(self._thread_ended, scheduler, name))
+            lingering.when_ended(partial(self._thread_ended, self.scheduler, name))
 
     def _record(
         self,
@@ -358,15 +358,14 @@ class Shell(Hosting):
         )
 
     def _succeed(self, name: str, value: Any) -> None:
-        scheduler = self.scheduler
         if self.on_completed is not None:
             self.on_completed(name)
-        conditions = scheduler.conditions(name)
+        conditions = self.scheduler.conditions(name)
         if not conditions:
-            scheduler.succeed(name)
+            self.scheduler.succeed(name)
             return
         untaken, broken = self._conditions.of_node(name, value, conditions)
-        scheduler.succeed(name, untaken, broken)
+        self.scheduler.succeed(name, untaken, broken)
         for target, error in broken.items():
             self._fail_unstarted(target, error)
 

@@ -267,13 +267,12 @@ class Stream:
             _pairs(dag.edges()),
         )
 
-    def opening(self, after: int | None) -> list[Event]:
-        """Return what a reader gets first who has seen the events up to this one."""
-        if after is not None and not 0 <= after <= self.seq:
-            after = None  # it has seen another run's events
-        seen = after or 0
-        if self._began is None or (seen >= self.oldest() - 1 and not self._is_gap_after(seen)):
-            return []
+    def has(self, after: int) -> bool:
+        """Tell whether all that happened after this event is kept, or will be."""
+        return self._began is None or (after >= self.oldest() - 1 and not self._is_gap_after(after))
+
+    def opening(self, after: int) -> list[Event]:
+        """Return what a reader gets first for whom not all is kept that came after this event."""
         if after and after + 1 < self.oldest():
             return [self.missed(after + 1, self.seq), self.snapshot()]
         return [self.snapshot()]
@@ -333,12 +332,13 @@ class EventReader:
     It ends after `RunFinished`.
     """
 
-    __slots__ = ("_after", "_batch", "_is_done", "_is_open", "_stream")
+    __slots__ = ("_after", "_batch", "_is_done", "_is_late", "_stream")
 
     def __init__(self, stream: Stream, after: int | None) -> None:
         self._stream = stream
-        self._after = after
-        self._is_open = False
+        is_known = after is not None and 0 <= after <= stream.seq  # else it is of another run
+        self._after = after if after is not None and is_known else 0
+        self._is_late = not stream.has(self._after)
         self._is_done = False
         self._batch: deque[Event] = deque()
 
@@ -347,15 +347,14 @@ class EventReader:
 
     async def __anext__(self) -> Event:
         stream = self._stream
-        if not self._is_open:
-            self._is_open = True
+        if self._is_late:  # not before the first read: an observer may be in the middle of a story
+            self._is_late = False
             self._batch += stream.opening(self._after)
-            is_known = self._after is not None and 0 <= self._after <= stream.seq
-            self._after = stream.seq if self._batch else self._after if is_known else 0
+            self._after = stream.seq
         while not self._batch:
             if self._is_done:
                 raise StopAsyncIteration
-            self._batch += stream.take(self._after or 0)
+            self._batch += stream.take(self._after)
             if self._batch:
                 self._after = self._batch[-1].seq
             elif stream.is_over:

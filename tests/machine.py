@@ -431,6 +431,12 @@ class Model:
 
     def complete(self, name: str, untaken: Iterable[str], broken: Iterable[str]) -> None:
         self.untaken |= {(name, target) for target in untaken}
+        # Nothing comes over an edge whose condition was not asked, since its target had started.
+        self.untaken |= {
+            edge
+            for edge in self.conditions
+            if edge[0] == name and self.status[edge[1]] not in WAITING
+        }
         self.broken |= {(name, target) for target in broken}
         self.end(name, COMPLETED)
 

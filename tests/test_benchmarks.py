@@ -1,13 +1,17 @@
 """The benchmarks run. Nothing here looks at a time."""
 
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+
+import dagron
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD = 120.0  # seconds; never waited for by a test that passes
@@ -41,17 +45,128 @@ def recording(names: list[str], ran: list[str]) -> dict[str, Callable[[], Any]]:
     return {name: task(name) for name in names}
 
 
-def test_every_shape_runs_with_every_contender_and_is_in_the_table() -> None:
+@pytest.fixture(scope="module")
+def printed() -> str:
+    """The whole table, of tiny graphs."""
+    return run_script("run.py", "--sizes", "40", "--repeats", "1")
+
+
+def test_every_shape_runs_with_every_contender_and_is_in_the_table(printed: str) -> None:
     """The whole harness works: each shape and kind has a row, and bars are compared."""
     from benchmarks.cases import SHAPES, kinds_of
-
-    printed = run_script("run.py", "--sizes", "40", "--repeats", "1")
 
     rows = [line.split(" | ")[:3] for line in printed.splitlines()]
     for shape in SHAPES:
         for kind in kinds_of(shape):
             assert [f"| {shape}", kind, "40"] in rows
     assert "| import dagron, above import anyio, CPU | 40 ms |" in printed
+
+
+def test_runs_with_an_observer_and_with_a_handle_have_a_table_of_their_own(printed: str) -> None:
+    """What looking on costs stands beside dagron without, for the shapes that a bar speaks of."""
+    from benchmarks.contenders import ATTENDED
+
+    _, _, table = printed.partition("### With an observer, and with a handle\n\n")
+    lines = table.partition("\n\n")[0].splitlines()[2:]
+    rows = [line.strip("| ").split(" | ") for line in lines]
+    assert sorted(row[:3] for row in rows) == [[shape, "async", "40"] for shape in sorted(ATTENDED)]
+    assert all(float(figure) > 0 for row in rows for figure in row[3:])
+
+
+def test_the_observer_of_the_benchmark_gets_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run that is called observed is observed: its observer is handed every event."""
+    from benchmarks import contenders
+    from benchmarks.cases import make_case
+
+    seen: list[dagron.Event] = []
+    monkeypatch.setattr(contenders, "ignore", seen.append)
+    case = make_case("fan", "async", 40)
+    contenders.check(
+        case, contenders.OBSERVED, anyio.run(contenders.CONTENDERS[contenders.OBSERVED](case))
+    )
+
+    kinds = Counter(event.kind for event in seen)
+    assert kinds["node_started"] == kinds["node_completed"] == 40
+
+
+def test_the_run_with_a_handle_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run that is called held was started by `start`, and ran every node."""
+    from benchmarks import contenders
+    from benchmarks.cases import make_case
+
+    started: list[dagron.Run] = []
+    start = dagron.DynamicExecutor.start
+
+    def recording_start(executor: dagron.DynamicExecutor, tasks: Any) -> dagron.Run:
+        started.append(start(executor, tasks))
+        return started[-1]
+
+    monkeypatch.setattr(dagron.DynamicExecutor, "start", recording_start)
+    case = make_case("fan", "async", 40)
+    outcome = anyio.run(contenders.CONTENDERS[contenders.HELD](case))
+
+    contenders.check(case, contenders.HELD, outcome)
+    assert len(started) == 1
+
+
+def test_the_bar_for_an_observer_compares_with_dagron_without() -> None:
+    """Its ratio is to plain dagron, not to a scheduler by hand, and that of a handle has no bar."""
+    from benchmarks.bars import SMALL, Figures, bars
+    from benchmarks.contenders import HELD, OBSERVED
+
+    figures = Figures()
+    figures.times["chain", "async", SMALL] = {
+        "dagron": {"run": 2.0},
+        OBSERVED: {"run": 4.0},
+        HELD: {"run": 3.0},
+    }
+
+    (bar,) = [bar for bar in bars(figures) if "observer" in bar.claim]
+    assert (bar.limit, bar.measured, bar.verdict) == (1.6, 2.0, "missed by 25 %")
+    assert not [bar for bar in bars(figures) if "handle" in bar.claim]
+
+
+OLDER = """
+
+class DynamicExecutor(DynamicExecutor):
+    start = None
+
+    def __init__(self, dag, expanders, *, max_workers, max_depth):
+        super().__init__(dag, expanders, max_workers=max_workers, max_depth=max_depth)
+        with open(__file__ + ".used", "a") as used:
+            print(dag.node_count(), file=used)
+"""
+
+
+def test_a_checkout_is_compared_with_an_older_one(tmp_path: Path) -> None:
+    """One of the two measured packages is the other checkout's, which knows no newer feature."""
+    shutil.copytree(ROOT / "dagron", tmp_path / "dagron")
+    package = tmp_path / "dagron" / "__init__.py"
+    package.write_text(package.read_text(encoding="utf-8") + OLDER, encoding="utf-8")
+
+    shapes = ["chain", "layers", "fan", "chained"]
+    printed = run_script(
+        "against.py", str(tmp_path), "--shapes", *shapes, "--size", "40", "--repeats", "2"
+    )
+
+    rows = [line.strip("| ").split(" | ") for line in printed.splitlines()[-len(shapes) :]]
+    assert [row[:2] for row in rows] == [[shape, "40"] for shape in shapes]
+    assert all(float(figure) > 0 for row in rows for figure in row[2:5])
+    assert Path(f"{package}.used").read_text().split() == ["40", "40", "40", "1"]
+
+
+def test_a_folder_without_dagron_is_no_checkout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong path is named, and never compared with what is installed."""
+    from benchmarks.against import parse
+    from benchmarks.timing import import_dagron_from
+
+    with pytest.raises(SystemExit):
+        parse([str(tmp_path)])
+    assert f"{tmp_path} is no checkout of dagron" in capsys.readouterr().err
+    with pytest.raises(ImportError, match="dagron was to come from"):
+        import_dagron_from(tmp_path)
 
 
 @pytest.mark.parametrize("check", ["ticker", "cancelling", "failing", "many_runs"])
