@@ -75,7 +75,8 @@ def check_cancelled() -> None:
 
     That is so when the run or the node is cancelled, and when the node's timeout is over. A thread
     cannot be stopped from outside: a sync task that runs for long, or might be given up, calls this
-    now and then. Outside a run it does nothing.
+    now and then, and before it calls into the event loop, where nothing may cancel it any more.
+    Outside a run it does nothing.
     """
     node = current_node.get()
     if node is None:
@@ -86,3 +87,14 @@ def check_cancelled() -> None:
             f"node {node.name!r:.60} is cancelled, or its time is over\n"
             f"  help: let this pass; clean up in finally"
         )
+
+
+def check_calling_thread() -> None:
+    """Raise `Cancelled` in what a thread calls in the event loop after its node was to stop.
+
+    On asyncio nothing would cancel what it waits for: anyio runs it in the scope of the thread's
+    own call, which may be over.
+    """
+    node = current_node.get()
+    if node is not None and node.call is not None:
+        check_cancelled()

@@ -15,7 +15,7 @@ from anyio import (
 from anyio.lowlevel import checkpoint
 
 from dagron._backend import loop_caller
-from dagron._current import NodeHost, current_node
+from dagron._current import NodeHost, check_calling_thread, current_node
 from dagron._errors import GateError, GateRejectedError
 
 
@@ -74,6 +74,7 @@ class Gate:
 
         Raises `GateRejectedError` when it is rejected.
         """
+        check_calling_thread()
         if self.is_decided:
             await checkpoint()
         else:

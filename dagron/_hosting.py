@@ -31,7 +31,7 @@ from dagron._calls import (
 )
 from dagron._collect import collect
 from dagron._conditions import Conditions
-from dagron._current import Here, current_node
+from dagron._current import Here, check_calling_thread, current_node
 from dagron._graph import DAG
 from dagron._lanes import Lanes, Pool
 from dagron._limits import Limits, held_by_callers
@@ -187,6 +187,7 @@ class Hosting(ABC):
         """
         result = None
         try:
+            check_calling_thread()
             await checkpoint_if_cancelled()
             self._find_host()
             with self._watching():
@@ -194,6 +195,10 @@ class Hosting(ABC):
             return result
         finally:
             self._wind_up(result)
+
+    def end_unbegun(self) -> None:
+        """End a run whose `main` was not called, and will not be."""
+        self._wind_up(None)
 
     def _wind_up(self, result: ExecutionResult | None) -> None:
         """End what goes on beside the run, whatever has ended it, and let go of all state."""

@@ -113,3 +113,8 @@ def shown_path(names: Sequence[str]) -> str:
     if len(names) > 8:
         quoted.insert(6, "...")
     return " -> ".join(quoted)
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a span of time as text for a message: three digits, and never an exponent."""
+    return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.3g} s"

@@ -7,6 +7,7 @@ from threading import get_ident
 
 from dagron._events import LoopBlocked, NodeProgress, NodeRetrying
 from dagron._logs import INFO, log
+from dagron._names import shown_seconds
 from dagron._results import error_text
 from dagron._stream import Stream
 
@@ -71,8 +72,8 @@ class Reports:
     def retrying(self, name: str, attempt: int, delay: float, error: BaseException) -> None:
         """Log that an attempt failed and is to be followed by another, and make an event of it."""
         text = error_text(error)
-        message = "node %r failed in attempt %d and is tried again in %.3g s: %s"
-        log(INFO, self._run_id, name, message, name, attempt, delay, text)
+        message = "node %r failed in attempt %d and is tried again in %s: %s"
+        log(INFO, self._run_id, name, message, name, attempt, shown_seconds(delay), text)
         self._stream.tell(NodeRetrying, name, attempt, delay, text)
 
     def failed(self, name: str, error: BaseException | None) -> None:

@@ -23,7 +23,7 @@ from dagron._current import NodeHost, current_node
 from dagron._errors import Fault, ModificationError, RunFailedError, RunFinishedError
 from dagron._graph import DAG, unknown_node
 from dagron._modification import DynamicModification
-from dagron._names import shown
+from dagron._names import shown, shown_seconds
 from dagron._results import ExecutionResult, NodeResult, error_text
 from dagron._shell import Shell
 from dagron._status import CANCELLED, FAILED, PENDING, READY, RUNNING, NodeStatus
@@ -141,8 +141,8 @@ class Run:
 
     def _end(self, error: BaseException | None) -> None:
         self._error = error
-        if not self._stream.is_over:  # it never began
-            self._stream.end(None, "")
+        if not self._stream.is_over:
+            self._shell.end_unbegun()
         self._ended.set()
         self._completed.end()
 
@@ -212,7 +212,7 @@ class Run:
         note = self._shell.note(name)
         if note is not None and note.pause_until is not None:
             seconds = max(note.pause_until - current_time(), 0.0)
-            text = f": attempt {note.attempts} failed, and the next is in {seconds:.3g} s"
+            text = f": attempt {note.attempts} failed, and the next is in {shown_seconds(seconds)}"
         elif note is not None and note.lingering is not None:
             text = f": attempt {note.attempts} is out of time, but its thread has not ended"
         elif name in scheduler.resting:

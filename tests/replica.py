@@ -5,7 +5,7 @@ from collections import Counter
 import anyio
 
 import dagron
-from dagron import Event, EventReader, NodeStatus
+from dagron import Event, EventReader, NodeStatus, Run
 from faults import GUARD
 
 PENDING, READY, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELLED = NodeStatus
@@ -134,3 +134,8 @@ def assert_one_ending_each(events: list[Event], result: dagron.ExecutionResult) 
         event.node for event in events if isinstance(event, (*endings, dagron.NodeRemoved))
     )
     assert counts == dict.fromkeys([*result, *result.removed], 1)
+
+
+def is_done(run: Run) -> bool:
+    """Tell whether all nodes of a run have ended."""
+    return not {PENDING, READY, RUNNING} & {run.status(name) for name in run.dag}

@@ -13,7 +13,7 @@ import dagron
 import dagron._stream
 from dagron import DynamicExecutor, Event, EventReader, NodePolicy, NodeStatus, Retry, Run
 from faults import GUARD, graph, passes, until
-from replica import Replica, assert_one_ending_each, everything, kinds
+from replica import Replica, assert_one_ending_each, everything, is_done, kinds
 
 Node = dagron.DynamicNodeSpec
 Modification = dagron.DynamicModification
@@ -289,7 +289,7 @@ async def test_a_late_reader_gets_a_snapshot_and_then_everything(seed: int) -> N
             if heard:
                 readers.append((run.events(), Replica()))
             await until(lambda run=run: run.status("n0") is not READY)
-            while not run._shell.is_over:
+            while not is_done(run):
                 reader, replica = run.events(), Replica()
                 replica.read(await anext(reader))
                 readers.append((reader, replica))

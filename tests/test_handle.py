@@ -661,6 +661,19 @@ async def test_explain_a_pause_between_attempts() -> None:
     assert run.explain("a").status is CANCELLED
 
 
+@pytest.mark.parametrize("delay", [1_000, 86_400])
+async def test_explain_a_long_pause(delay: float) -> None:
+    """Hours are said in figures that read well, too."""
+    retry = NodePolicy(retry=Retry(2, initial_delay=delay, max_delay=delay, jitter=0))
+    dag = dagron.DAG.builder().add_node("a", policy=retry).build()
+    async with running(dag, {"a": fail}) as run:
+        await until(lambda: "attempt" in str(run.explain("a")))
+        why = run.explain("a")
+        run.cancel()
+    assert "e+" not in str(why)
+    assert_reads_well(why)
+
+
 async def test_explain_a_node_whose_turn_comes() -> None:
     """A node that is ready, and for which there is a slot, says that its turn comes at once."""
     async with running(graph("a"), {"a": noop}) as run:

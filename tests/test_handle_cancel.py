@@ -389,6 +389,30 @@ async def test_cancel_node_wherever_it_waits(where: str) -> None:
     assert (result["victim"].status, result.ok) == (CANCELLED, True)
 
 
+async def test_cancel_node_that_waits_for_its_slot_after_a_gate() -> None:
+    """A node whose own scope took it from a gate, and that waits for the slot that it gave back, is
+    cancelled there at once, although another node keeps the slot.
+    """
+    gate, impatience, held = dagron.Gate(), anyio.CancelScope(), anyio.Event()
+
+    async def victim() -> None:
+        with impatience:
+            await gate.wait()
+        await anyio.sleep_forever()
+
+    tasks = {"victim": victim, "holder": held.wait}
+    with anyio.fail_after(GUARD):
+        async with start(graph("victim", "holder"), tasks, max_concurrency=1) as run:
+            await until(lambda: run.status("holder") is RUNNING)
+            impatience.cancel()
+            await until(lambda: run.explain("victim").limit == "max_concurrency")
+            run.cancel_node("victim")
+            await until(lambda: run.status("victim") is CANCELLED)
+            assert run.status("holder") is RUNNING
+            held.set()
+    assert (await run.wait()).ok
+
+
 async def test_a_node_cancels_itself() -> None:
     """A node that cancels itself ends CANCELLED: at its next wait, or when it returns."""
     reached: list[str] = []

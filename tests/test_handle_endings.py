@@ -736,6 +736,22 @@ async def test_status_after_a_cancelled_block() -> None:
         assert run.status("after") in (SKIPPED, CANCELLED)
 
 
+@pytest.mark.parametrize("entered", [False, True])
+async def test_status_after_a_block_that_was_cancelled_at_its_top(entered: bool) -> None:
+    """The same where the run never began, since its caller was cancelled before or at the top of
+    its block.
+    """
+    run = start(graph(edges="a-b"), {"a": noop, "b": noop})
+    with anyio.CancelScope() as scope:
+        if not entered:
+            scope.cancel()
+        async with run:
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert run.status("a") is CANCELLED
+    assert run.status("b") in (SKIPPED, CANCELLED)
+
+
 # --- the run's own task is killed ----------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import pytest
 import dagron
 from dagron import DynamicExecutor, Event, EventReader, NodePolicy, NodeStatus, Retry, Run
 from faults import GUARD, graph, passes, run, until
-from replica import Replica, assert_one_ending_each, everything
+from replica import Replica, assert_one_ending_each, everything, is_done
 from ways import Way
 
 Node = dagron.DynamicNodeSpec
@@ -651,7 +651,7 @@ async def test_an_observer_may_open_readers_at_every_event() -> None:
                 if heard:
                     run.events()
                 reading: list[tuple[Replica, EventReader]] = []
-                while not readers or not run._shell.is_over:
+                while not is_done(run):
                     for reader in readers[len(reading) :]:
                         replica = Replica()
                         replica.read(await anext(reader))
@@ -679,6 +679,38 @@ async def test_an_observer_that_reports_progress_itself() -> None:
 
     result, _ = await take_part(act)
     assert outcome(result) == OUTCOME
+
+
+async def test_what_an_observer_causes_is_told_in_that_order() -> None:
+    """Of several things that an observer causes at one event, each is told after the one before."""
+    seen: list[Event] = []
+    gate = anyio.Event()
+
+    async def a() -> None:
+        dagron.progress(0)
+        await gate.wait()
+
+    def observe(event: Event) -> None:
+        seen.append(event)
+        if isinstance(event, dagron.NodeProgress) and not event.done:
+            run.cancel_node("b")
+            dagron.progress(1, note="between")
+            run.cancel_node("c")
+            gate.set()
+
+    executor = DynamicExecutor(graph(edges="a-b a-c"), observers=[observe])
+    with anyio.fail_after(GUARD):
+        async with executor.start({"a": a, "b": noop, "c": noop}) as run:
+            pass
+    told = [(event.kind, event.node) for event in seen if isinstance(event, dagron.NodeEvent)]
+    assert told[2:] == [
+        ("node_progress", "a"),
+        ("node_cancelled", "b"),
+        ("node_progress", "a"),
+        ("node_cancelled", "c"),
+        ("node_completed", "a"),
+    ]
+    Replica().read_all(seen).assert_ends_like(await run.wait())
 
 
 async def test_an_observer_may_have_the_graph_modified() -> None:
