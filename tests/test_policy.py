@@ -431,3 +431,9 @@ def test_a_refused_node_changes_no_policy() -> None:
         builder.add_node("a", policy=NodePolicy())
     assert builder.build().policy("a") is FULL
     assert dag("a", policies={"a": FULL}) == builder.build()
+
+
+def test_a_policy_can_be_a_default_of_a_dataclass() -> None:
+    """Equal policies and retries hash alike: a dataclass takes them for defaults, a set as one."""
+    assert len({NodePolicy(timeout=2), NodePolicy(timeout=2), NodePolicy()}) == 2
+    assert len({Retry(2, OSError), Retry(2, OSError), Retry(3, OSError)}) == 2
