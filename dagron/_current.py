@@ -2,7 +2,10 @@
 
 from contextvars import ContextVar
 from functools import partial
+from math import inf
 from typing import NamedTuple, Protocol
+
+from anyio import current_effective_deadline
 
 from dagron._checks import finite
 from dagron._errors import Cancelled
@@ -98,3 +101,5 @@ def check_calling_thread() -> None:
     node = current_node.get()
     if node is not None and node.call is not None:
         check_cancelled()
+        if current_effective_deadline() == -inf:  # the run has not heard of it yet
+            raise Cancelled(f"node {node.name!r:.60} is being cancelled")

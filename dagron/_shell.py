@@ -68,8 +68,8 @@ class Shell(Hosting):
             handle = self._handles.get(name)
             if status in WAITING:
                 self.scheduler.cancel(name, blame)
-                if self._group is not None:
-                    self._admit()
+                self._wake_up()  # not here, where nodes cannot be spawned from a bare callback
+                self.stream.catch_up()
             elif status is RUNNING and handle is not None:  # else it is just being reported
                 self._to_cancel.setdefault(name, blame)
                 self.slots.release(name)
@@ -387,10 +387,7 @@ class Shell(Hosting):
         scheduler.return_worker(name)
         self._detach()
         if not self.is_over:
-            try:
-                self._admit()
-            except Exception as bug:
-                self._crash(bug)
+            self._wake_up()
 
     def _report_failure(
         self,
