@@ -110,11 +110,17 @@ def remarks(figures: Figures) -> list[str]:
     return lines
 
 
-def machine() -> str:
+def host() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
-        f"Measured on {datetime.now(UTC):%Y-%m-%d}: {_cpu()}, {os.cpu_count()} cores,"
-        f" {memory:.0f} GB, {platform.system()} {platform.machine()},"
+        f"{datetime.now(UTC):%Y-%m-%d}: {_cpu()}, {os.cpu_count()} cores,"
+        f" {memory:.0f} GB, {platform.system()} {platform.machine()}"
+    )
+
+
+def machine() -> str:
+    return (
+        f"Measured on {host()},"
         f" {platform.python_implementation()} {platform.python_version()},"
         f" anyio {_version('anyio')}, dagron {_version('dagron')}, asyncio's own loop."
     )
@@ -143,10 +149,10 @@ def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def write(text: str, readme: Path = README) -> None:
+def write(text: str, readme: Path = README, start: str = START, end: str = END) -> None:
     """Replace what stands between the two marks, and nothing else."""
-    before, found, rest = readme.read_text(encoding="utf-8").partition(START)
-    _, found_end, after = rest.partition(END)
+    before, found, rest = readme.read_text(encoding="utf-8").partition(start)
+    _, found_end, after = rest.partition(end)
     if not (found and found_end):
-        raise ValueError(f"{readme} has lost its marks {START} and {END}")
-    readme.write_text(f"{before}{START}\n\n{text}\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{readme} has lost its marks {start} and {end}")
+    readme.write_text(f"{before}{start}\n\n{text}\n{end}{after}", encoding="utf-8")

@@ -52,10 +52,14 @@ from dagron._events import (
     RunStarted,
 )
 from dagron._executor import DynamicExecutor
+from dagron._family import Durations, Family
 from dagron._gate import Gate
 from dagron._graph import DAG, DAGBuilder, GraphDiff
+from dagron._growing import Grow
+from dagron._keep import Fold
 from dagron._limits import Limits
 from dagron._modification import DynamicModification, DynamicNodeSpec
+from dagron._node_result import NodeResult
 from dagron._policy import (
     NodePolicy,
     Retry,
@@ -65,7 +69,7 @@ from dagron._policy import (
     any_succeeded,
     at_least,
 )
-from dagron._results import ExecutionResult, NodeResult
+from dagron._results import ExecutionResult
 from dagron._run import Explanation, Run
 from dagron._status import NodeStatus
 from dagron._stream import EventReader
@@ -82,6 +86,7 @@ __all__ = [
     "DagronError",
     "DuplicateEdgeError",
     "DuplicateNodeError",
+    "Durations",
     "DynamicExecutor",
     "DynamicModification",
     "DynamicNodeSpec",
@@ -93,13 +98,16 @@ __all__ = [
     "ExecutionResult",
     "ExpansionError",
     "Explanation",
+    "Family",
     "Fault",
+    "Fold",
     "Gate",
     "GateError",
     "GateRejectedError",
     "GraphDiff",
     "GraphError",
     "GraphModified",
+    "Grow",
     "InternalError",
     "InvalidNameError",
     "Limits",

@@ -135,8 +135,9 @@ class Adjacency:
         while stack:
             name = stack.pop()
             ranked.append(name)
-            if name in children:
-                stack.extend(reversed(children[name]))
+            added = children.get(name)
+            if added is not None:
+                stack += added[::-1]
         return ranked
 
 

@@ -64,8 +64,10 @@ class Admission:
 
     def add(self, name: str, on_thread: bool, priority: float) -> None:
         """Put a node that became ready in line."""
-        self._position = position = self._position + 1
-        self._place[name] = position
+        self._place[name] = self._position = position = self._position + 1
+        if not (on_thread or priority or self.bounded):
+            self._lanes.free.append((0, position, name))
+            return
         if name in self._groups:
             lane = self._lanes.lane(self._needs(name, on_thread))
         else:
@@ -83,11 +85,7 @@ class Admission:
 
     def take(self, most: int) -> list[str]:
         """Give slots to up to ``most`` nodes whose turn it is, and return them."""
-        lanes = self._lanes
-        taken = lanes.take(most, self._place, self._hold)
-        if lanes.shared and len(taken) < most:
-            lanes.pass_on()
-        return taken
+        return self._lanes.take(most, self._place, self._hold)
 
     def short_of(self, name: str, on_thread: bool, *, holds_place: bool = False) -> Pool | None:
         """Return the slots that a node in line is short of, if it is short of any."""

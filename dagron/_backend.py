@@ -36,8 +36,7 @@ class Host:
             task = asyncio.current_task()
             assert task is not None, "a run is awaited in a task"
             self._cancelling: Callable[[], int] = task.cancelling
-            self.call_soon = loop_caller()
-            self.current_task = asyncio.current_task
+            self.current_task = partial(asyncio.current_task, loop)  # 3.11 is slow to find it
             self.abandonable = True
         else:  # trio knows only cancel scopes
             self._cancelling = int
@@ -45,7 +44,7 @@ class Host:
             # What an abandonable thread calls in the loop, trio runs in a system task, which no
             # cancellation of the run would reach: only where a second Ctrl-C may give threads up.
             self.abandonable = False
-            self.call_soon = loop_caller()
+        self.call_soon = loop_caller()
         self._cancelling_before = self._cancelling()
 
     def is_cancelling(self) -> bool:

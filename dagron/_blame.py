@@ -11,7 +11,8 @@ class Why(Enum):
     CANCELLED = "skipped because {node!r} was cancelled"
     CONDITION = "skipped by condition: the edge from {node!r} to {other!r} is inactive"
     TRIGGER = "skipped because too few dependencies of {node!r} succeeded: {other}"
-    REQUEST = "cancelled by the expander of {node!r}"
+    ORPHAN = "cancelled because {node!r}, which had added it, did not complete"
+    REQUEST = "cancelled by {node!r}"
     OUTSIDE = "cancelled by the program, through the run's handle"
 
 

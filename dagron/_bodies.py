@@ -10,17 +10,17 @@ from anyio import CancelScope, CapacityLimiter, current_time, sleep, sleep_forev
 
 from dagron._backend import Host
 from dagron._calls import Expander, Parameters, is_awaitable, refuse_coroutine
-from dagron._current import current_node
+from dagron._current import current_node, here
 from dagron._errors import Cancelled, NodeTimeoutError, TaskSignatureError
-from dagron._landing import unfilled
+from dagron._landing import GROW, unfilled
+from dagron._node_result import NodeResult
 from dagron._policy import NodePolicy, Retry
 from dagron._raised import forget_our_frames, is_cancellation
-from dagron._results import NodeResult
 from dagron._scheduler import Scheduler
 from dagron._slots import Slots
 from dagron._threads import Boxed, ThreadCall, unboxed
 
-_EXPANDER = "the expander of node"
+EXPANDER = "the expander of node"
 
 
 class Note:
@@ -40,8 +40,9 @@ class Note:
 class Bodies:
     """Calls tasks and expanders, on the loop or in threads, and in time.
 
-    ``core`` calls a method of the scheduler on behalf of a node, ``is_cancelled`` tells whether a
-    node is to stop, ``on_retry`` hears of every attempt that is to be followed by another.
+    ``core`` calls a method of the scheduler on behalf of a node, ``grow`` makes what its task adds
+    nodes with, ``is_cancelled`` tells whether it is to stop, and ``on_retry`` hears of every
+    attempt that is to be followed by another.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Bodies:
         results: Mapping[str, NodeResult],
         *,
         core: Callable[..., Any],
+        grow: Callable[[str], Any],
         is_cancelled: Callable[[str], bool],
         on_retry: Callable[[str, int, float, BaseException], None],
     ) -> None:
@@ -64,6 +66,9 @@ class Bodies:
         self._parameters = parameters
         self._results = results
         self._core = core
+        self._grow = grow
+        # What dependents get of a node where that is not, or not yet, the result of its record.
+        self.values: dict[str, Any] = {}
         self._is_cancelled = is_cancelled
         self._on_retry = on_retry
         self.threads: set[ThreadCall] = set()
@@ -80,7 +85,7 @@ class Bodies:
         attempt = self._on_thread if name in self._scheduler.on_threads else self._on_loop
         if policy is None:
             return await attempt(name, task, *self.arguments(name), None)
-        note = self._note(name)
+        note = self.note(name)
         note.attempts = 0
         while True:
             arguments, keywords = self.arguments(name)  # anew: a task may change what it gets
@@ -101,7 +106,8 @@ class Bodies:
             assert policy.retry is not None
             await self._pause(name, note, policy.retry)
 
-    def _note(self, name: str) -> Note:
+    def note(self, name: str) -> Note:
+        """Return what there is to say of a node, made where there is nothing yet."""
         note = self.notes.get(name)
         if note is None:
             self.notes[name] = note = Note()
@@ -151,7 +157,16 @@ class Bodies:
                 parameter,
             )
         met = self._core(self._scheduler.met, name)
-        return parameters.fill({source: results[source].result for source in met})
+        if self.values:
+            inputs = {source: self.value(source) for source in met}
+        else:
+            inputs = {source: results[source].result for source in met}
+        grow = self._grow(name) if GROW in parameters.names() else None
+        return parameters.fill(inputs, grow)
+
+    def value(self, name: str) -> Any:
+        """Return what dependents get of a node."""
+        return self.values[name] if name in self.values else self._results[name].result
 
     async def _on_loop(
         self,
@@ -162,7 +177,7 @@ class Bodies:
         timeout: float | None,
     ) -> tuple[Any, float]:
         began = perf_counter()
-        value = await self._in_time(name, task(*arguments, **keywords), _due(timeout), timeout)
+        value = await self.in_time(name, task(*arguments, **keywords), due(timeout), timeout)
         if type(value) is CoroutineType:
             refuse_coroutine(name, value)
         return value, perf_counter() - began
@@ -176,18 +191,18 @@ class Bodies:
         timeout: float | None,
     ) -> tuple[Any, float]:
         """Call a sync task in a thread; await, without the worker slot, an awaitable it returns."""
-        deadline = _due(timeout)
+        deadline = due(timeout)
         call = ThreadCall(self._host, task, *arguments, **keywords)
         try:
-            await self._in_thread(name, call, deadline, timeout)
+            await self.in_thread(name, call, deadline, timeout)
         finally:
             if call.forbidden:
-                self._note(name).thread_began = False
+                self.note(name).thread_began = False
         if not is_awaitable(call.value):
             return call.value, call.seconds
         self._slots.return_worker(name)
         began = perf_counter()
-        value = await self._in_time(name, call.value, deadline, timeout)
+        value = await self.in_time(name, call.value, deadline, timeout)
         if type(value) is CoroutineType:
             refuse_coroutine(name, value)
         return value, call.seconds + perf_counter() - began
@@ -201,15 +216,17 @@ class Bodies:
         if expander.on_loop:
             self._slots.return_worker(name)
             expansion = expander.function(name, *arguments)
-            return await self._in_time(name, expansion, _due(timeout), timeout, _EXPANDER)
+            if expander.streams:
+                return expansion
+            return await self.in_time(name, expansion, due(timeout), timeout, EXPANDER)
         await self._slots.hold(name, worker=True)
-        deadline = _due(timeout)
+        deadline = due(timeout)
         call = ThreadCall(self._host, expander.function, name, *arguments)
-        await self._in_thread(name, call, deadline, timeout, _EXPANDER)
+        await self.in_thread(name, call, deadline, timeout, EXPANDER)
         if not is_awaitable(call.value):
             return call.value  # the slot goes back with the outcome: what lands now comes first
         self._slots.return_worker(name)
-        return await self._in_time(name, call.value, deadline, timeout, _EXPANDER)
+        return await self.in_time(name, call.value, deadline, timeout, EXPANDER)
 
     # -- in time
 
@@ -228,7 +245,7 @@ class Bodies:
         except RuntimeError:  # trio asks its clock, which it cannot in a thread
             return perf_counter() >= end
 
-    async def _in_time(
+    async def in_time(
         self,
         name: str,
         awaitable: Awaitable[Any],
@@ -247,42 +264,44 @@ class Bodies:
                     raise
             finally:
                 del self._scopes[name]
-        raise _too_late(whose, name, timeout)
+        raise too_late(whose, name, timeout)
 
-    async def _in_thread(
+    async def in_thread(
         self,
         name: str,
         call: ThreadCall,
-        deadline: float,
-        timeout: float | None,
+        deadline: float = inf,
+        timeout: float | None = None,
         whose: str = "node",
+        *,
+        limiter: CapacityLimiter | None = None,
+        abandonable: bool = False,
     ) -> None:
         """Run the call in a thread; raises what it raised."""
         self.threads.add(call)
-        here = current_node.get()
-        token = current_node.set(None if here is None else here._replace(call=call))
+        node = here()
+        token = current_node.set(node and node._replace(call=call))
         try:
-            await call.run(self._limiter, deadline)
+            await call.run(limiter or self._limiter, deadline, abandonable=abandonable)
         finally:
             current_node.reset(token)
             self.threads.discard(call)
             if call.lingers:
-                self._note(name).lingering = call
+                self.note(name).lingering = call
         if call.timed_out and timeout is not None:
-            raise _too_late(whose, name, timeout, in_thread=True)
+            raise too_late(whose, name, timeout, in_thread=True)
         if isinstance(call.error, StopIteration):
             raise Boxed(call.error)
         if call.error is not None:
             raise call.error
 
 
-def _due(timeout: float | None) -> float:
+def due(timeout: float | None) -> float:
+    """Return when a call that begins now is out of time, by the loop's clock."""
     return inf if timeout is None else current_time() + timeout
 
 
-def _too_late(
-    whose: str, name: str, timeout: float, *, in_thread: bool = False
-) -> NodeTimeoutError:
+def too_late(whose: str, name: str, timeout: float, *, in_thread: bool = False) -> NodeTimeoutError:
     help = "give it a longer NodePolicy(timeout=...), or none"
     if in_thread:
         help = (

@@ -3,8 +3,8 @@
 import inspect
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
-from types import CoroutineType, FunctionType, MethodType
-from typing import Any, NamedTuple, NoReturn
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from dagron._errors import (
     ExpansionError,
@@ -15,7 +15,7 @@ from dagron._errors import (
     UnknownGroupError,
 )
 from dagron._graph import DAG
-from dagron._landing import INPUTS, unfilled, unfilled_text
+from dagron._landing import GROW, INPUTS, unfilled, unfilled_text
 from dagron._modification import DynamicModification, DynamicNodeSpec
 from dagron._names import close_names, question, uncallable
 from dagron._policy import NodePolicy
@@ -35,16 +35,17 @@ class Parameters(NamedTuple):
         """Return all names."""
         return self.positional + self.keyword
 
-    def fill(self, results: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def fill(
+        self, results: Mapping[str, Any], grow: object = None
+    ) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments, each from the result of the dependency of its name, or None."""
-        return (
-            [self._value(name, results) for name in self.positional],
-            {name: self._value(name, results) for name in self.keyword},
-        )
 
-    @staticmethod
-    def _value(name: str, results: Mapping[str, Any]) -> Any:
-        return results if name == INPUTS else results.get(name)
+        def value(name: str) -> Any:
+            if name == INPUTS:
+                return results
+            return grow if name == GROW else results.get(name)
+
+        return [value(name) for name in self.positional], {n: value(n) for n in self.keyword}
 
 
 class Task(NamedTuple):
@@ -82,7 +83,13 @@ def read_task(node: str, task: Callable[..., Any]) -> Task:
     if keyword and (defaults := task.__kwdefaults__):
         keyword = tuple(name for name in keyword if name not in defaults)
     parameters = Parameters(names[:required], keyword) if required or keyword else None
-    return Task(bool(flags & _COROUTINE), parameters)
+    return _task(node, bool(flags & _COROUTINE), parameters)
+
+
+def growing_tasks(tasks: Mapping[str, Callable[..., Any]]) -> list[str]:
+    """Return the nodes whose tasks may add nodes."""
+    read = {name: read_task(name, task).parameters for name, task in tasks.items()}
+    return [name for name, found in read.items() if found is not None and GROW in found.names()]
 
 
 def _is_disguised(task: Callable[..., Any]) -> bool:
@@ -98,7 +105,18 @@ def _read_by_inspection(node: str, task: Callable[..., Any]) -> Task:
         raise _generator_error(node)
     signature = _signature(task)
     parameters = Parameters() if signature is None else _required(signature)
-    return Task(bool(flags & _COROUTINE), parameters if any(parameters) else None)
+    return _task(node, bool(flags & _COROUTINE), parameters if any(parameters) else None)
+
+
+def _task(node: str, on_loop: bool, parameters: Parameters | None) -> Task:
+    if parameters is not None and not on_loop and GROW in parameters.names():
+        raise TaskSignatureError(
+            f"the task of node {node!r:.60} has a parameter {GROW!r}, and is no async def\n"
+            f"  help: write async def, and await grow(...); a sync task has an expander instead",
+            node,
+            GROW,
+        )
+    return Task(on_loop, parameters)
 
 
 def _required(signature: inspect.Signature) -> Parameters:
@@ -152,12 +170,20 @@ def is_awaitable(value: object) -> bool:
     return hasattr(type(value), "__await__")
 
 
+def has_not_run(value: object) -> bool:
+    """Tell whether this is what a function returned whose code waits to be driven; close it."""
+    if isinstance(value, CoroutineType):
+        value.close()
+    return is_awaitable(value) or isinstance(value, (GeneratorType, AsyncGeneratorType))
+
+
 class Expander(NamedTuple):
     """An expander, and how it is to be called."""
 
     function: Callable[..., Any]
     on_loop: bool
     wants_graph: bool  # a third required parameter
+    streams: bool = False  # it is a generator function: a call runs nothing yet
 
 
 def read_expander(node: str, function: Callable[..., Any]) -> Expander:
@@ -169,7 +195,7 @@ def read_expander(node: str, function: Callable[..., Any]) -> Expander:
         code = function.__code__
         required = code.co_argcount - len(function.__defaults__ or ())
         if required <= 3 and code.co_argcount >= 2 and not code.co_kwonlyargcount:
-            return Expander(function, bool(code.co_flags & _COROUTINE), required == 3)
+            return _expander(function, code.co_flags, required == 3)
     return _read_expander_by_inspection(node, function)
 
 
@@ -188,7 +214,12 @@ def _read_expander_by_inspection(node: str, function: Callable[..., Any]) -> Exp
             f"  help: write def expander(name, result): ..., or (name, result, graph)",
             node,
         ) from None
-    return Expander(function, bool(_flags(function) & _COROUTINE), wants_graph)
+    return _expander(function, _flags(function), wants_graph)
+
+
+def _expander(function: Callable[..., Any], flags: int, wants_graph: bool) -> Expander:
+    streams = bool(flags & _GENERATOR) and not flags & _COROUTINE
+    return Expander(function, streams or bool(flags & _COROUTINE), wants_graph, streams)
 
 
 def missing_task(name: str) -> MissingTaskError:
@@ -199,33 +230,46 @@ def missing_task(name: str) -> MissingTaskError:
     )
 
 
-def not_a_modification(name: str, returned: object) -> ExpansionError:
+def returned_by_generator(value: object) -> ExpansionError:
+    return ExpansionError(
+        f"the expander is a generator, and it returned {value!r:.60}, which nobody gets\n"
+        f"  help: write yield in place of return"
+    )
+
+
+def not_a_modification(name: str, returned: object, verb: str = "returned") -> ExpansionError:
     help = "return dagron.DynamicModification(add_nodes=[...]), or None for no change"
     if isinstance(returned, CoroutineType):
         returned.close()
         help = f"did you forget 'await'? write: return await {returned.__name__}(...)"
     elif isinstance(returned, DynamicNodeSpec):
         help = "wrap it: return dagron.DynamicModification(add_nodes=[spec])"
+    elif isinstance(returned, list) and not returned:
+        help = "return None for no change"
     elif isinstance(returned, list):
         help = "wrap it: return dagron.DynamicModification(add_nodes=the_list)"
-    try:
-        text = repr(returned)
-    except Exception as broken:
-        text = f"<its repr() raised {type(broken).__name__}>"
+    if verb == "yielded":
+        help = "yield a dagron.DynamicNodeSpec, or a dagron.DynamicModification(add_nodes=[...])"
     return ExpansionError(
-        f"the expander of node {name!r:.60} returned {type(returned).__name__}: "
-        f"{text[:60]}{'...' * (len(text) > 60)}\n"
-        f"  help: {help}"
+        f"the expander of node {name!r:.60} {verb} {_described(returned)}\n  help: {help}"
     )
 
 
-class NewNodes(NamedTuple):
-    """What the callables of a modification's new nodes turned out to be."""
+def _described(value: object) -> str:
+    kind = type(value).__name__
+    if isinstance(value, list) and value and isinstance(value[0], DynamicNodeSpec):
+        return f"a list of {len(value):,} DynamicNodeSpec"
+    try:
+        text = repr(value)
+    except Exception as broken:
+        text = f"<its repr() raised {type(broken).__name__}>"
+    return f"{kind}: {text[:60]}{'...' * (len(text) > 60)}"
 
-    on_threads: list[str]
-    parameters: dict[str, Parameters]  # of the tasks that have any to fill
-    expanders: dict[str, Expander]
-    faults: list[Fault]
+
+# What the callables of a modification's new nodes turned out to be: which nodes run on threads, the
+# parameters of the tasks that have any to fill, the expanders, and what is wrong. A plain tuple,
+# since every expansion makes one.
+NewNodes: TypeAlias = tuple[list[str], dict[str, Parameters], dict[str, Expander], list[Fault]]
 
 
 def read_tasks(
@@ -285,7 +329,7 @@ def read_specs(
             on_threads.append(name)
         if read.parameters is not None:
             parameters[name] = read.parameters
-    return NewNodes(on_threads, parameters, expanders, faults)
+    return on_threads, parameters, expanders, faults
 
 
 def _group_faults(name: str, policy: NodePolicy, groups: Collection[str]) -> Iterator[Fault]:

@@ -1,6 +1,22 @@
-"""Numbers that a user gives: refused at the border, with the parameter named and what to type."""
+"""Numbers and functions that a user gives: looked at where they come in.
 
+What is refused is named, together with what to type.
+"""
+
+import inspect
 from math import inf, isfinite
+
+
+def unplain_kind(function: object) -> str | None:
+    """Return what kind of function this is whose code does not run by a call, or None."""
+    for code in (function, type(function).__call__):
+        if inspect.iscoroutinefunction(code):
+            return "an async function"
+        if inspect.isgeneratorfunction(code):
+            return "a generator function"
+        if inspect.isasyncgenfunction(code):
+            return "an async generator function"
+    return None
 
 
 def counted(parameter: str, value: object, least: int = 1) -> int:

@@ -3,20 +3,24 @@
 from collections.abc import Iterable, Mapping
 
 from dagron._blame import Blame
-from dagron._results import ExecutionResult, NodeResult, new_result
+from dagron._family import Tally
+from dagron._node_result import NodeResult, new_result
+from dagron._results import ExecutionResult
 from dagron._scheduler import Scheduler
 
 
 def collect(
     scheduler: Scheduler,
     results: Mapping[str, NodeResult],
-    expanders: Iterable[str],
+    unreached: Iterable[str],
     cut: str | None,
     seconds: float,
+    tallies: Mapping[str | None, Tally],
 ) -> ExecutionResult:
     """Return the result, with a `NodeResult` also for the nodes that never ran.
 
-    ``cut`` says why the run was ended early, if it was. Raises `RuntimeError`, a bug of ours, when
+    ``unreached`` names the nodes that have an expander, but for those that were forgotten; ``cut``
+    says why the run was ended early, if it was. Raises `RuntimeError`, a bug of ours, when
     a node is not done.
     """
     if scheduler.unfinished:
@@ -31,9 +35,10 @@ def collect(
         ordered,
         dag,
         removed=scheduler.removed(),
-        unused_expanders=tuple(name for name in expanders if not scheduler.was_known(name)),
+        unused_expanders=tuple(name for name in unreached if not scheduler.was_known(name)),
         total_duration_seconds=seconds,
         reason=cut,
+        tallies=tallies,
     )
 
 

@@ -1,19 +1,16 @@
 """Where the conditions on edges are asked."""
 
 from collections.abc import Callable, Mapping
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from dagron._calls import is_awaitable
+from dagron._calls import has_not_run
 from dagron._edge import Condition, condition_of
 from dagron._errors import ConditionError
 from dagron._landing import Landing
 from dagron._raised import forget_our_frames, keyboard_interrupt
-from dagron._results import NodeResult, error_text
+from dagron._results import error_text
 from dagron._scheduler import Scheduler
 from dagron._status import COMPLETED, PENDING, WAITING
-
-_UNRUN = (GeneratorType, AsyncGeneratorType)
 
 
 def judge(condition: Condition, source: str, target: str, value: Any) -> bool | ConditionError:
@@ -21,10 +18,8 @@ def judge(condition: Condition, source: str, target: str, value: Any) -> bool | 
     where = f"the condition on the edge from {source!r:.60} to {target!r:.60}"
     try:
         answer = condition(value)
-        if not is_awaitable(answer) and not isinstance(answer, _UNRUN):
+        if not has_not_run(answer):
             return bool(answer)
-        if isinstance(answer, CoroutineType):
-            answer.close()
         return ConditionError(
             f"{where} returned {type(answer).__name__}, whose code did not run\n"
             f"  help: conditions are plain functions; let the node {source!r:.60} find out",
@@ -40,17 +35,18 @@ def judge(condition: Condition, source: str, target: str, value: Any) -> bool | 
 class Conditions:
     """Asks the conditions on the edges of one run.
 
-    ``on_interrupt`` is called with a KeyboardInterrupt that one of them raised.
+    ``value`` returns what dependents get of a node; ``on_interrupt`` is called with a
+    KeyboardInterrupt that one of them raised.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        results: Mapping[str, NodeResult],
+        value: Callable[[str], Any],
         on_interrupt: Callable[[KeyboardInterrupt], None],
     ) -> None:
         self._scheduler = scheduler
-        self._results = results
+        self._value = value
         self._on_interrupt = on_interrupt
 
     def of_node(
@@ -71,9 +67,12 @@ class Conditions:
         return untaken, broken
 
     def of_edges(
-        self, landing: Landing
+        self, landing: Landing, settled: str | None = None
     ) -> tuple[set[tuple[str, str]], dict[tuple[str, str], ConditionError]]:
-        """Ask those on edges that a modification adds from nodes that have succeeded before."""
+        """Ask those on edges that a modification adds from nodes that have succeeded before.
+
+        ``settled`` is a node that goes on, which counts as one of these for the nodes that it adds.
+        """
         untaken: set[tuple[str, str]] = set()
         broken: dict[tuple[str, str], ConditionError] = {}
         status = self._scheduler.statuses().get
@@ -81,14 +80,15 @@ class Conditions:
         for edge in dict.fromkeys(landing.added_edges):
             source, target = edge
             condition = condition_of(edge)
+            is_settled = source == settled and target in landing.added_nodes
             if (
                 condition is None
-                or status(source) is not COMPLETED
+                or not (is_settled or status(source) is COMPLETED)
                 or status(target, PENDING) not in WAITING
                 or (edge not in removed and self._scheduler.has_edge(*edge))
             ):
                 continue
-            verdict = self._ask(condition, source, target, self._results[source].result)
+            verdict = self._ask(condition, source, target, self._value(source))
             if isinstance(verdict, ConditionError):
                 broken[edge] = verdict
             elif not verdict:

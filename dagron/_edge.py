@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
+from dagron._checks import unplain_kind
+
 Condition: TypeAlias = Callable[[Any], object]  # of the source's result; its truth counts
 
 
@@ -66,19 +68,12 @@ def checked_condition(condition: object, source: str, target: str) -> Any:
             f"{where} is {condition!r:.60}, which cannot be called\n"
             f"  help: give a function of the source's result: condition=lambda result: ..."
         )
-    import inspect
-
-    for function in (condition, type(condition).__call__):
-        for kind, is_that in (
-            ("an async function", inspect.iscoroutinefunction),
-            ("a generator function", inspect.isgeneratorfunction),
-            ("an async generator function", inspect.isasyncgenfunction),
-        ):
-            if is_that(function):
-                raise TypeError(
-                    f"{where} is {kind}\n"
-                    f"  help: let the node {source!r:.60} find out, and return it in its result"
-                )
+    kind = unplain_kind(condition)
+    if kind is not None:
+        raise TypeError(
+            f"{where} is {kind}\n"
+            f"  help: let the node {source!r:.60} find out, and return it in its result"
+        )
     return condition
 
 

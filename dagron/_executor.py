@@ -2,18 +2,18 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, Literal
 
 import anyio
 from anyio.lowlevel import current_token
 
-from dagron._calls import read_expander, unknown_group
-from dagron._checks import counted, seconds
+from dagron._calls import growing_tasks, read_expander, unknown_group
+from dagron._checks import counted, seconds, unplain_kind
 from dagron._errors import EventLoopRunningError, MissingTaskError
 from dagron._events import Event
 from dagron._graph import DAG, DAGBuilder, unknown_node
 from dagron._interrupt import Interrupts, interrupts
+from dagron._keep import Word, checked_word
 from dagron._landing import SUGGESTIONS
 from dagron._limits import Limits, read_sizes
 from dagron._logs import WARNING, log
@@ -36,6 +36,13 @@ class DynamicExecutor:
     graph. A node is not done until its expander is done and the modification is in: nothing that
     depends on it starts in between. The node may also be one that only appears during the run.
 
+    An expander may also be a generator, sync or async, which yields modifications or single
+    `DynamicNodeSpec` values. Each lands at once, and its nodes start while the generator goes on,
+    also those that depend on the expanding node. It is advanced only while fewer than
+    ``NodePolicy(window=...)`` of the node's children are unfinished, and waits without any slots
+    for more room. What had landed when it fails stays, see ``NodePolicy(orphans=...)``. A sync one
+    runs in one worker thread from its start to its closing.
+
     ``max_workers`` bounds the worker threads of a run that sync tasks and sync expanders take
     (default: as many as `concurrent.futures` would), ``max_concurrency`` all nodes that run at once
     (None: no bound). ``max_nodes`` bounds the nodes in the graph, and ``max_depth`` how many
@@ -55,6 +62,11 @@ class DynamicExecutor:
     run, in order (see `dagron.events`); one that raises is logged and dropped. With
     ``detect_blocking=0.1``, an ``async def`` task that keeps the event loop from turning for a
     tenth of a second is named in a `BlockingWarning` and a `LoopBlocked` event, once per node.
+
+    ``keep`` says what stays of nodes that have completed: ``"all"``; ``"leaves"``, only those on
+    which nothing depends; or ``"failures"``, none. The rest is forgotten as soon as the last node
+    that depends on it has ended: it is in no graph and no ``node_results`` any more, but in all
+    counts and families. Nodes that failed, were skipped or cancelled always stay.
 
     An executor keeps no state of a run, and never changes its DAG: any number of runs may use it at
     once. Raises `TypeError` or `ValueError` that name the parameter and the value,
@@ -76,6 +88,7 @@ class DynamicExecutor:
         on_failure: Literal["skip", "cancel"] = "skip",
         observers: Iterable[Callable[[Event], object]] = (),
         detect_blocking: float | None = None,
+        keep: Word = "all",
     ) -> None:
         if not isinstance(dag, DAG):
             help = "write dagron.DAG.builder().add_node(...).build()"
@@ -105,6 +118,7 @@ class DynamicExecutor:
             on_failure == "cancel",
             _checked_observers(observers),
             seconds("detect_blocking", detect_blocking),
+            checked_word("keep", keep),
         )
         self._check_groups()
 
@@ -126,8 +140,9 @@ class DynamicExecutor:
         everything else in a worker thread; an awaitable that a sync callable returns is awaited.
         Parameters without a default are filled by name: the name of a direct dependency gives its
         result, ``inputs`` a dict of the results of all direct dependencies, in edge order.
-        Parameters with a default are left alone. Only a node downstream of an expander may come
-        without a task: a placeholder, to be removed before it is reached.
+        Parameters with a default are left alone. The parameter ``grow`` of an ``async def`` gives a
+        `Grow`, which adds nodes while the task runs. Only a node downstream of an expander, or of
+        such a task, may come without a task: a placeholder, to be removed before it is reached.
 
         A node that fails, or whose expander does, makes its descendants SKIPPED; everything else
         goes on, and nothing is raised: see `ExecutionResult.raise_for_failures`.
@@ -228,19 +243,25 @@ class DynamicExecutor:
 
     def _check_tasks(self, tasks: Mapping[str, Callable[..., Any]], may_grow: bool) -> None:
         _check_mapping("tasks", tasks, "a callable")
+        known = self._dag._graph.dependencies
         for name in tasks:
-            if name not in self._dag:
+            if name not in known:
                 raise unknown_node(name, self._dag, "tasks")
         expanders = () if may_grow else self._expanders
-        if expanders and not any(name in self._dag for name in expanders):
+        is_known = any(name in self._dag for name in expanders)
+        if expanders and not is_known and not growing_tasks(tasks):
             raise unknown_node(next(iter(self._expanders)), self._dag, "expanders")
         if len(tasks) < len(self._dag):
-            self._check_missing([name for name in self._dag if name not in tasks])
+            self._check_missing(
+                [name for name in self._dag if name not in tasks], growing_tasks(tasks)
+            )
 
-    def _check_missing(self, missing: list[str]) -> None:
-        """Refuse nodes without a task, except downstream of an expander: those are placeholders."""
+    def _check_missing(self, missing: list[str], growing: list[str]) -> None:
+        """Refuse nodes without a task, except downstream of a node that may change the graph: those
+        are placeholders.
+        """
         downstream: set[str] = set()
-        stack = [name for name in self._expanders if name in self._dag]
+        stack = [*growing, *(name for name in self._expanders if name in self._dag)]
         while stack:
             for dependent in self._dag.dependents(stack.pop()):
                 if dependent not in downstream:
@@ -250,7 +271,8 @@ class DynamicExecutor:
         if lost:
             raise MissingTaskError(
                 f"{len(lost):,} node{'s' * (len(lost) > 1)} without a task: {shown(lost)}\n"
-                f"  help: give each a callable: execute({{{lost[0]!r:.60}: ..., }})",
+                f"  help: give {'each' if len(lost) > 1 else 'it'} a callable: "
+                f"execute({{{lost[0]!r:.60}: ...}})",
                 lost,
             )
 
@@ -271,11 +293,7 @@ def _checked_observers(observers: object) -> tuple[Callable[[Event], object], ..
         )
     checked = tuple(observers)
     for observer in checked:
-        if not callable(observer) or any(
-            is_that(function)
-            for function in (observer, type(observer).__call__)
-            for is_that in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)
-        ):
+        if not callable(observer) or unplain_kind(observer) is not None:
             raise TypeError(
                 f"observers holds {observer!r:.60}, which is no plain function of an event\n"
                 f"  help: for async code write async for event in run.events()"

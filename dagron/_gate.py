@@ -15,7 +15,7 @@ from anyio import (
 from anyio.lowlevel import checkpoint
 
 from dagron._backend import loop_caller
-from dagron._current import NodeHost, check_calling_thread, current_node
+from dagron._current import NodeHost, check_calling_thread, here
 from dagron._errors import GateError, GateRejectedError
 
 
@@ -78,11 +78,11 @@ class Gate:
         if self.is_decided:
             await checkpoint()
         else:
-            here = current_node.get()
-            if here is None or here.call is not None or not here.run.is_own_task():
+            node = here()
+            if node is None or node.call is not None or not node.run.is_own_task():
                 await self._decision()
             else:
-                await self._decision_without_slots(here.run, here.name)
+                await self._decision_without_slots(node.run, node.name)
         if self._state == "rejected":
             reason = self._value
             gate = f"gate {self._name!r}" if self._name else "the gate"

@@ -15,7 +15,14 @@ from dagron._errors import (
 )
 from dagron._landing import examine
 from dagron._modification import DynamicModification
-from dagron._names import checked_name, close_names, question, shown, shown_path
+from dagron._names import (
+    checked_name,
+    close_names,
+    question,
+    shown,
+    shown_path,
+    with_forgotten,
+)
 from dagron._policy import NodePolicy, checked_policy
 from dagron._status import COMPLETED, RUNNING, NodeStatus
 
@@ -387,11 +394,17 @@ def frozen(graph: Adjacency) -> DAG:
     return dag
 
 
-def unknown_node(name: object, known: Iterable[str], where: str = "") -> UnknownNodeError:
-    """Return the error for a name that no node has; ``where`` says what names it."""
+def unknown_node(
+    name: object, known: Iterable[str], where: str = "", forgotten: int = 0
+) -> UnknownNodeError:
+    """Return the error for a name that no node has; ``where`` says what names it.
+
+    ``forgotten`` is how many nodes are gone whose names are not known any more.
+    """
     known = list(known)
     close = close_names(name, known)
     help = question(close) or f"the graph has {shown(known, 5) or 'no nodes'}"
+    help = with_forgotten(help, forgotten)
     claim = (
         f"{where} has {name!r:.60}, which names no node"
         if where

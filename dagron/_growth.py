@@ -27,7 +27,16 @@ from dagron._statuses import Landed, Statuses
 class Growth(Statuses):
     """A graph that grows while its nodes run."""
 
-    __slots__ = ("_dag", "_depth", "_early", "_max_depth", "_max_nodes", "_removed", "version")
+    __slots__ = (
+        "_dag",
+        "_depth",
+        "_early",
+        "_max_depth",
+        "_max_nodes",
+        "_removed",
+        "forgotten",
+        "version",
+    )
 
     def __init__(
         self,
@@ -37,15 +46,19 @@ class Growth(Statuses):
         policy: NodePolicy | None,
         max_nodes: int,
         max_depth: int,
+        keep: str,
     ) -> None:
         self._dag: DAG | None = dag  # the graph as a value, until a modification outdates it
         self._max_nodes = max_nodes
         self._max_depth = max_depth
         self._depth: dict[str, int] = {}  # of nodes that were added by an expander
         self._removed: dict[str, None] = {}
-        self._early: set[str] = set()  # nodes that have started before some that they depend on
+        # Nodes that have started before some that they depend on, or ended but cannot run any more,
+        # and others that depend on them may start all the same.
+        self._early: set[str] = set()
         self.version = 0  # how many modifications have landed
-        super().__init__(dag._graph.draft(), admission, on_threads, policy)
+        self.forgotten = 0  # how many nodes have completed and are gone
+        super().__init__(dag._graph.draft(), admission, on_threads, policy, keep)
 
     def dag(self) -> DAG:
         """Return the graph as it is now, as a value: O(graph), cached until it changes again."""
@@ -63,11 +76,13 @@ class Growth(Statuses):
         faults: Sequence[Fault] = (),
         untaken: Container[tuple[str, str]] = (),
         broken: Container[tuple[str, str]] = (),
+        settled: bool = False,
     ) -> Sequence[str]:
         """Apply a modification as a whole, or raise `ModificationError` and change nothing.
 
-        ``by`` is the running node whose expander returned it; it must be reported as succeeded or
-        failed afterwards, so that its children cannot start before. ``needs`` holds parameters that
+        ``by`` is the running node whose expander returned it, or whose task adds it. ``settled``
+        says that the expander goes on: for edges from that node to the new ones it counts as
+        succeeded, so that they may start; else they wait for it. ``needs`` holds parameters that
         tasks of new nodes must find among their dependencies, ``faults`` what the caller found.
         ``untaken`` and ``broken`` are those of its edges from completed nodes whose condition is
         false or gave no answer; the targets of the latter must be failed next.
@@ -77,13 +92,16 @@ class Growth(Statuses):
         depth = 0 if by is None else self._depth.get(by, 0) + 1
         if not faults and self._is_plain_growth(modification, depth, needs):
             self.on_threads.update(on_threads)
-            self._grow(modification, by, depth)
+            if self.offspring.unfinished or self.policies:
+                self._adopt_children(modification.add_nodes, by)
+            self._grow(modification, by, depth, settled)
             return ()
         landing = self.check(modification, by, needs=needs, faults=faults)
         if not landing:
             return ()
         self.on_threads.update(on_threads)
-        self._apply(landing, by, depth, untaken, broken)
+        self._adopt_children(landing.added_nodes.values(), by)
+        self._apply(landing, by, depth, untaken, broken, settled)
         return self._cancel_each(landing.cancelled_nodes, by)
 
     def check(
@@ -103,6 +121,7 @@ class Growth(Statuses):
             removed=self._removed,
             needs=needs,
             cautious=bool(self._early),
+            forgotten=self.forgotten,
         )
         if landing.added_nodes:
             nodes = len(self._status) - len(landing.removed_nodes) + len(landing.added_nodes)
@@ -111,6 +130,41 @@ class Growth(Statuses):
         if faults or landing.faults:
             raise ModificationError([*faults, *landing.faults], by)
         return landing
+
+    def forget(self, name: str) -> bool:
+        """Drop a node that retention calls spare, unless it is needed again; tell whether it was.
+
+        Its name means nothing from then on, and may be used again.
+        """
+        if not self.retention.judge(name):
+            return False
+        self.retention.forget(name)
+        self._drop(name)
+        self._blame.pop(name, None)
+        self._early.discard(name)
+        self.forgotten += 1
+        self._dag = None
+        return True
+
+    def _drop(self, name: str) -> None:
+        self._readiness.forget(name)
+        self._admission.forget(name)
+        self._graph.remove_node(name)
+        del self._status[name]
+        self._depth.pop(name, None)
+        self.policies.pop(name, None)
+        self.on_threads.discard(name)
+
+    def _adopt_children(self, specs: Iterable[DynamicNodeSpec], by: str | None) -> None:
+        """Let those who count a node's children know of new ones."""
+        if by is None:
+            return
+        if by in self.offspring.unfinished:
+            self.offspring.add(by, [spec.name for spec in specs])
+        policy = self.policies.get(by) if self.policies else None
+        if policy is not None and policy.keep is not None:
+            for spec in specs:
+                self.retention.adopt(spec.name, policy.keep)
 
     def has_edge(self, source: str, target: str) -> bool:
         """Tell whether there is such an edge."""
@@ -155,11 +209,9 @@ class Growth(Statuses):
         try:
             for spec in specs:
                 name = spec.name
-                if (
-                    name in status
-                    or name in removed
-                    or ((spec.policy or self._default) and self._has_trigger(spec))
-                ):
+                if name in status or name in removed:
+                    return False
+                if (spec.policy or self._default) and self._has_trigger(spec):
                     return False
                 names.add(name)
                 for source in spec.dependencies:
@@ -174,24 +226,35 @@ class Growth(Statuses):
             return False
         return len(names) == len(specs)
 
-    def _grow(self, modification: DynamicModification, by: str | None, depth: int) -> None:
+    def _grow(
+        self, modification: DynamicModification, by: str | None, depth: int, settled: bool
+    ) -> None:
         """Apply a modification that is plain growth."""
         graph, status, waiting = self._graph, self._status, self._readiness.waiting
-        specs = modification.add_nodes
+        retention, specs = self.retention, modification.add_nodes
         if self.log is not None:
             self._log_growth(specs, by, depth)
         for spec in specs:
             name = spec.name
-            self._add_node(spec, by, depth)
+            graph.add_node(name, by)
+            status[name] = PENDING
+            self._depth[name] = depth
+            if spec.policy is not None or self._default is not None:
+                self._adopt_policy(spec)
             count = 0
             doomed = None
             for source in spec.dependencies:
                 if graph.add_edge(source, name) and (now := status[source]) is not COMPLETED:
                     if now is FAILED:
                         doomed = doomed or source
+                    elif settled and source == by:
+                        self._readiness.settle(source, name)
                     else:
                         count += 1
             waiting[name] = count
+            if retention.active:
+                for source in graph.dependencies[name]:
+                    retention.add_edge(source, name)
             for target in spec.dependents:
                 if graph.add_edge(name, target):
                     waiting[target] += 1
@@ -209,16 +272,10 @@ class Growth(Statuses):
         policy = self._default if spec.policy is None else spec.policy.over(self._default)
         return policy is not None and policy.trigger != all_succeeded
 
-    def _add_node(self, spec: DynamicNodeSpec, by: str | None, depth: int) -> None:
-        name = spec.name
-        self._graph.add_node(name, by)
-        self._status[name] = PENDING
-        self._readiness.waiting[name] = 0
-        self._depth[name] = depth
+    def _adopt_policy(self, spec: DynamicNodeSpec) -> None:
         if spec.policy is not None:
-            self._graph.policies[name] = spec.policy
-        if spec.policy is not None or self._default is not None:
-            self._govern(name, spec.policy)
+            self._graph.policies[spec.name] = spec.policy
+        self._govern(spec.name, spec.policy)
 
     def _log_growth(self, specs: Sequence[DynamicNodeSpec], by: str | None, depth: int) -> None:
         edges: dict[tuple[str, str], None] = {}
@@ -256,6 +313,7 @@ class Growth(Statuses):
         depth: int,
         untaken: Container[tuple[str, str]],
         broken: Container[tuple[str, str]],
+        settled: bool,
     ) -> None:
         graph, readiness = self._graph, self._readiness
         self.version += 1
@@ -266,11 +324,18 @@ class Growth(Statuses):
         for source, target in landing.removed_edges:
             graph.remove_edge(source, target)
             readiness.remove_edge(source, target)
+            if self.retention.active:
+                self.retention.remove_edge(source, target)
             touched[target] = None
         for name in landing.removed_nodes:
             self._take_out(name, touched)
         for name, spec in landing.added_nodes.items():
-            self._add_node(spec, by, depth)
+            graph.add_node(name, by)
+            self._status[name] = PENDING
+            self._depth[name] = depth
+            readiness.waiting[name] = 0
+            if spec.policy is not None or self._default is not None:
+                self._adopt_policy(spec)
             touched[name] = None
         self.unfinished += len(landing.added_nodes)
         doomed: dict[str, Blame] = {}
@@ -281,8 +346,15 @@ class Growth(Statuses):
             if (condition := condition_of(edge)) is not None:
                 graph.set_condition(source, target, condition)
             blame = self._blame.get(source)
+            if self.retention.active:
+                self.retention.add_edge(source, target)
             if readiness.add_edge(
-                source, target, blame, taken=edge not in untaken, judged=edge not in broken
+                source,
+                target,
+                blame,
+                taken=edge not in untaken,
+                judged=edge not in broken,
+                settled=settled and source == by and target in landing.added_nodes,
             ):
                 doomed.setdefault(target, blame_for(source, self._status[source], blame))
             touched[target] = None
@@ -315,13 +387,13 @@ class Growth(Statuses):
         for target in self._graph.dependents[name]:
             self._readiness.remove_edge(name, target)
             touched[target] = None
-        self._graph.remove_node(name)
-        self._readiness.forget(name)
-        self._admission.forget(name)
-        del self._status[name]
-        self._depth.pop(name, None)
-        self.policies.pop(name, None)
-        self.on_threads.discard(name)
+        self.offspring.finish(name, self._graph.added_by.get(name))
+        sources = self._graph.dependencies[name]
+        self._drop(name)
+        if self.retention.active:
+            self.retention.drop(name)
+            for source in sources:
+                self.retention.release(source)
         self._removed[name] = None
         self.unfinished -= 1
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from math import inf
-from threading import get_ident
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -25,25 +24,20 @@ from dagron._backend import Host
 from dagron._blame import Blame
 from dagron._blocking import watching
 from dagron._bodies import Bodies
-from dagron._calls import (
-    Expander,
-    read_tasks,
-)
+from dagron._calls import Expander, read_tasks
 from dagron._collect import collect
 from dagron._conditions import Conditions
-from dagron._current import Here, check_calling_thread, current_node
+from dagron._current import Here, check_calling_thread, here
+from dagron._family import Tally
 from dagron._graph import DAG
+from dagron._growing import Grow, Growing
 from dagron._lanes import Lanes, Pool
 from dagron._limits import Limits, held_by_callers
 from dagron._logs import DEBUG, log
-from dagron._raised import (
-    broken_open,
-    internal_error,
-    keyboard_interrupt,
-    leaves,
-)
+from dagron._node_result import NodeResult
+from dagron._raised import broken_open, internal_error, keyboard_interrupt, leaves
 from dagron._reports import Reports
-from dagron._results import ExecutionResult, NodeResult
+from dagron._results import ExecutionResult
 from dagron._scheduler import Scheduler
 from dagron._settings import Settings
 from dagron._slots import Slots
@@ -81,28 +75,33 @@ class Hosting(ABC):
         "_host_task",
         "_interrupt",
         "_lanes",
+        "_limited",
         "_on_threads",
         "_parameters",
         "_policies",
         "_conditions",
+        "_reached",
         "_reports",
         "_settings",
+        "_standing",
         "_tasks",
-        "_thread",
         "_timeout",
         "_to_cancel",
         "_wake",
         "bodies",
+        "growing",
         "id",
         "is_over",
         "limits",
         "on_completed",
+        "on_forgotten",
         "outer",
         "results",
         "scheduler",
         "slots",
         "stopping",
         "stream",
+        "tallies",
     )
 
     def __init__(
@@ -115,9 +114,12 @@ class Hosting(ABC):
     ) -> None:
         self.id = os.urandom(6).hex()
         self._settings = settings
+        self._limited = settings.groups
         self._timeout = timeout
         self._tasks = dict(tasks)
         self._expanders = dict(expanders)
+        self._standing = expanders  # they are for whatever node has the name, one after another
+        self._reached: set[str] = set()  # those of them of which a node was forgotten
         on_threads, self._parameters = read_tasks(self._tasks, dag)
         self._lanes = Lanes()
         self.limits = settings.limits if isinstance(settings.limits, Limits) else None
@@ -132,6 +134,7 @@ class Hosting(ABC):
                 pools=self._pools(),
                 policy=settings.policy,
                 lanes=self._lanes,
+                keep=settings.keep,
             )
         except Exception as bug:
             raise internal_error(bug) from bug
@@ -146,12 +149,14 @@ class Hosting(ABC):
             self._be_interrupted,
             self._crash,
         )
-        self._conditions = Conditions(self.scheduler, self.results, self._be_interrupted)
+        self._conditions = Conditions(self.scheduler, self._value_of, self._be_interrupted)
         self.slots = Slots(self.scheduler, self._core, self._admit)
         self.bodies: Bodies
+        self.growing: Growing
+        # Of forgotten nodes, and of folds, by the node that added them.
+        self.tallies: dict[str | None, Tally] = {}
         self._host: Host = cast("Host", None)  # from when `main` has begun
         self._abandonable = False
-        self._thread = 0  # of the event loop
         self._host_task = 0
         self.outer: Here | None = None
         self._held: frozenset[str] = frozenset()  # groups of which a caller of ours holds a slot
@@ -163,7 +168,8 @@ class Hosting(ABC):
         self.stopping = False
         self.is_over = False
         self._handles: dict[str, TaskHandle[None]] = {}  # of the nodes in flight
-        self.on_completed: Callable[[str], None] | None = None
+        self.on_completed: Callable[[str, Any], None] | None = None
+        self.on_forgotten: Callable[[str], None] | None = None
         self._to_cancel: dict[str, Blame] = {}  # running nodes that somebody asked to cancel
         self._attached = 0  # for how many reasons shared limits are in use: the run, and threads
         self._reports: Reports
@@ -227,16 +233,17 @@ class Hosting(ABC):
             self._reports.flush_blocked()
             self._reports.end()
             vars(self.bodies).clear()
-            del self.bodies
+            self.growing.close()
+            del self.bodies, self.growing
         vars(self.slots).clear()
         vars(self._conditions).clear()
         del self._tasks, self._parameters, self._expanders, self.results, self.scheduler
         del self._handles, self._on_threads, self._policies, self.stream, self.slots
-        del self._conditions, self._lanes
+        del self._conditions, self._lanes, self._standing, self.tallies
 
     def _find_host(self) -> None:
         """Read from the current task where this run takes place."""
-        self.outer = current_node.get()
+        self.outer = here()
         if self.limits is not None:
             groups = {group for policy in self._policies.values() for group in policy.groups}
             self._held = held_by_callers(self.limits, self.outer)
@@ -245,7 +252,6 @@ class Hosting(ABC):
         self._host = host = Host()
         host.abandonable = host.abandonable or self._abandonable
         self._context = copy_context()
-        self._thread = get_ident()
         self._host_task = get_current_task().id
         self._reports = Reports(self.id, self.stream, self._handles, host.call_soon)
         self.bodies = Bodies(
@@ -256,9 +262,30 @@ class Hosting(ABC):
             self._parameters,
             self.results,
             core=self._core,
+            grow=self._grow_handle,
             is_cancelled=self.is_cancelled,
             on_retry=self._reports.retrying,
         )
+        self.growing = Growing(
+            host,
+            self.scheduler,
+            self.slots,
+            self.bodies,
+            core=self._core,
+            land=self._land,
+            admit=self._admit,
+            is_own_task=self.is_own_task,
+            is_cancelled=self.is_cancelled,
+        )
+
+    def _grow_handle(self, name: str) -> Grow:
+        return self.growing.handle(name)
+
+    def _value_of(self, name: str) -> Any:
+        """Return what dependents get of a node."""
+        if self._group is None:  # nothing has run
+            return self.results[name].result
+        return self.bodies.value(name)
 
     def _watching(self) -> AbstractContextManager[None]:
         threshold = self._settings.detect_blocking
@@ -310,12 +337,14 @@ class Hosting(ABC):
                 if self._cut is not None:  # also what an expander in flight has added since
                     self.scheduler.cancel_rest()
                 self.stream.catch_up()
+                self._forget_spare()
                 return collect(
                     self.scheduler,
                     self.results,
-                    self._expanders,
+                    [name for name in self._expanders if name not in self._reached],
                     self._cut,
                     perf_counter() - began,
+                    self.tallies,
                 )
             except Exception as bug:
                 self._bug = bug
@@ -329,6 +358,8 @@ class Hosting(ABC):
                 self._wake = Event()
                 self._budget = batch
                 self._admit()
+                if self.scheduler.retention.spare:
+                    self._forget_spare()
                 if not self.scheduler.unfinished:
                     return
                 await self._wake.wait()
@@ -370,6 +401,8 @@ class Hosting(ABC):
                 self._wake.set()
             elif not scheduler.running and scheduler.is_stuck():
                 raise RuntimeError(f"{scheduler.unfinished:,} nodes wait, and nothing is running")
+            if scheduler.offspring.unfinished:
+                self.growing.tend(is_idle=len(names) < budget)
         if scheduler.log:
             self.stream.catch_up()
 
@@ -403,6 +436,8 @@ class Hosting(ABC):
         if not self.stopping:
             self.stopping = True
             self.slots.stop()
+            if self._group is not None:
+                self.growing.stop()
             try:
                 self.scheduler.leave()
             except Exception as bug:
@@ -463,3 +498,15 @@ class Hosting(ABC):
     @abstractmethod
     def is_cancelled(self, name: str) -> bool:
         """Tell whether the node is to stop; from any thread."""
+
+    @abstractmethod
+    def is_own_task(self) -> bool:
+        """Tell whether the current task is a node's own, and not one that a node has started."""
+
+    @abstractmethod
+    def _land(self, by: str | None, modification: object, *, settled: bool = False) -> None:
+        """Land a modification, or change nothing and raise."""
+
+    @abstractmethod
+    def _forget_spare(self) -> None:
+        """Let go of completed nodes that nobody needs."""

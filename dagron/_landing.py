@@ -6,10 +6,11 @@ from dagron._adjacency import Adjacency, find_cycle
 from dagron._edge import Edge, condition_of
 from dagron._errors import Fault
 from dagron._modification import DynamicModification, DynamicNodeSpec, checked_copy
-from dagron._names import did_you_mean, shown, shown_path
+from dagron._names import did_you_mean, shown, shown_path, with_forgotten
 from dagron._status import PENDING, RUNNING, STARTED, WAITING, NodeStatus
 
 INPUTS = "inputs"  # the parameter that receives the results of all direct dependencies
+GROW = "grow"  # the parameter with which a task adds nodes
 SUGGESTIONS = 10  # later faults of one modification come without a search for close names
 
 
@@ -58,13 +59,15 @@ def examine(
     removed: Collection[str] = (),
     needs: Mapping[str, Sequence[str]] | None = None,
     cautious: bool = False,
+    forgotten: int = 0,
 ) -> Landing:
     """Return what the modification comes to, with every fault that it has; nothing is changed.
 
     ``status`` may leave nodes out: they count as PENDING. ``by`` is the node whose expander
     returned the modification. ``removed`` holds the names that were removed before, ``needs`` the
     parameters that tasks of new nodes must find among their direct dependencies. ``cautious`` says
-    that nodes may have started before what they depend on.
+    that nodes may have started before what they depend on, ``forgotten`` how many nodes are gone
+    whose names are not known any more.
     """
     try:
         modification = checked_copy(modification)
@@ -72,7 +75,7 @@ def examine(
         landing = Landing({}, [])
         landing.faults.append(Fault.of("invalid", "", error))
         return landing
-    examination = _Examination(modification, graph, status, by, removed, cautious)
+    examination = _Examination(modification, graph, status, by, removed, cautious, forgotten)
     examination.run(needs or {})
     return examination.landing
 
@@ -83,6 +86,7 @@ class _Examination:
     __slots__ = (
         "by",
         "cautious",
+        "forgotten",
         "gone",
         "graph",
         "landing",
@@ -100,8 +104,10 @@ class _Examination:
         by: str | None,
         removed: Collection[str],
         cautious: bool,
+        forgotten: int,
     ) -> None:
         self.cautious = cautious
+        self.forgotten = forgotten
         self.by = by
         self.modification = modification
         self.graph = graph
@@ -292,7 +298,7 @@ class _Examination:
                 self.fault(
                     "started",
                     name,
-                    f"the expander of node {name!r:.60} cannot cancel this node itself",
+                    f"node {name!r:.60} cannot cancel itself",
                     "raise an exception instead, to fail it",
                 )
             elif name not in self.graph.dependencies:
@@ -387,14 +393,15 @@ class _Examination:
 
     def _suggestion(self, name: str) -> str:
         if len(self.landing.faults) >= SUGGESTIONS:
-            return ""
+            return with_forgotten("", self.forgotten)
         known = [*self.landing.added_nodes, *self.graph.dependencies]
-        return did_you_mean(name, known) or "name a node of the graph or of this modification"
+        help = did_you_mean(name, known) or "name a node of the graph or of this modification"
+        return with_forgotten(help, self.forgotten)
 
 
 def unfilled(parameters: Iterable[str], dependencies: Collection[str]) -> list[str]:
     """Return the parameters that no direct dependency fills."""
-    return [name for name in parameters if name != INPUTS and name not in dependencies]
+    return [name for name in parameters if name not in (INPUTS, GROW) and name not in dependencies]
 
 
 def unfilled_text(

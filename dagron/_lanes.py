@@ -124,9 +124,11 @@ class Lane:
 class Lanes:
     """All lanes of one run."""
 
-    __slots__ = ("_by_needs", "_heads", "_lanes", "_parked", "shared", "wake")
+    __slots__ = ("_by_needs", "_heads", "_lanes", "_parked", "free", "shared", "wake")
 
     def __init__(self) -> None:
+        # The express lane, of nodes that need no slots and have default priority: the usual case.
+        self.free: deque[Entry] = deque()
         self._lanes: list[Lane] = []
         self._by_needs: dict[Needs, Lane] = {}
         # The first entry of every lane that is neither empty nor parked, with the lane's number,
@@ -163,8 +165,14 @@ class Lanes:
         An entry counts only while ``place`` has its position; ``hold`` takes the slots.
         """
         taken: list[str] = []
-        heads, lanes = self._heads, self._lanes
-        while heads and len(taken) < most:
+        free, heads, lanes = self.free, self._heads, self._lanes
+        while (free or heads) and len(taken) < most:
+            if not heads or (free and free[0] < heads[0][0]):
+                _, position, name = free.popleft()
+                if place.get(name) == position:
+                    del place[name]
+                    taken.append(name)
+                continue
             entry, number = heads[0]
             lane = lanes[number]
             if lane.is_parked or lane.first is not entry:
@@ -190,6 +198,8 @@ class Lanes:
                 if lane.needs:
                     hold(name, lane.needs)
                 taken.append(name)
+        if self.shared and len(taken) < most:
+            self._pass_on()
         return taken
 
     def park_short(self, lane: Lane) -> None:
@@ -217,7 +227,7 @@ class Lanes:
 
     # -- slots that are shared with other runs
 
-    def pass_on(self) -> None:
+    def _pass_on(self) -> None:
         """Leave to other runs what was kept for this one and not taken."""
         for pool in self.shared:
             pool.pass_on(self)

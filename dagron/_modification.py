@@ -1,6 +1,6 @@
 """What an expander returns: nodes and edges to add and to remove."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from dagron._edge import Edge
@@ -130,7 +130,10 @@ class DynamicModification(Value):
 
 # What expanders are, for type checkers: see `DynamicExecutor`.
 Expansion: TypeAlias = DynamicModification | None
-ExpanderFunction: TypeAlias = Callable[..., Expansion | Awaitable[Expansion]]
+Step: TypeAlias = DynamicNodeSpec | DynamicModification | None
+ExpanderFunction: TypeAlias = Callable[
+    ..., Expansion | Awaitable[Expansion] | Iterator[Step] | AsyncIterator[Step]
+]
 
 _set_add_nodes = setter(DynamicModification, "add_nodes")
 _set_remove_nodes = setter(DynamicModification, "remove_nodes")

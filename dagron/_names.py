@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from types import CoroutineType
 
 from dagron._errors import InvalidNameError
 
@@ -94,9 +95,19 @@ def question(close: Sequence[str]) -> str:
 def uncallable(role: str, node: str, value: object) -> str:
     """Return the text of the error for a node's task or expander that cannot be called."""
     takes = "a function of (name, result)" if role == "expander" else "a function"
+    help = f"give {takes}; to pass arguments, use lambda or functools.partial"
+    if isinstance(value, CoroutineType):
+        value.close()
+        name = value.__name__
+        help = f"leave out the parentheses: write {name}, not {name}(...), or lambda: {name}(...)"
+        shown_value = f"the coroutine of a call of {name}()"
+    elif value is None:
+        shown_value = "None"
+        help = f"give {takes}, not what a call of it returns: leave out the parentheses"
+    else:
+        shown_value = f"{value!r:.60}"
     return (
-        f"the {role} of node {node!r:.60} is {value!r:.60}, which cannot be called\n"
-        f"  help: give {takes}; to pass arguments, use lambda or functools.partial"
+        f"the {role} of node {node!r:.60} is {shown_value}, which cannot be called\n  help: {help}"
     )
 
 
@@ -118,3 +129,12 @@ def shown_path(names: Sequence[str]) -> str:
 def shown_seconds(seconds: float) -> str:
     """Return a span of time as text for a message: three digits, and never an exponent."""
     return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.3g} s"
+
+
+def with_forgotten(help: str, count: int) -> str:
+    """Return the help for an unknown name, with how many forgotten nodes it may be one of."""
+    if not count:
+        return help
+    were = "node of this run was" if count == 1 else "nodes of this run were"
+    text = f"{count:,} {were} forgotten (keep=...)"
+    return f"{help}; {text}" if help else text

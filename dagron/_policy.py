@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 from dagron._checks import counted, finite, seconds, within
+from dagron._keep import Keep, checked_keep
 from dagron._names import checked_name
 from dagron._value import Value, setter
 
@@ -199,13 +200,33 @@ class NodePolicy(Value):
     default is 0, and equals start in the order in which they became ready. ``trigger`` decides from
     the finished dependencies whether the node runs.
 
+    Of a node that goes on adding nodes, its children: by an expander that is a generator, or by
+    `Grow`. It goes on while fewer than ``window`` of its children are unfinished, 256 by default.
+    The ``timeout`` is for each step of the generator. ``orphans`` says what becomes of children
+    that are unfinished when it fails or is cancelled: "finish" (the default) or "cancel". ``keep``
+    says what stays of its children when they have completed, however they were added: "all",
+    "leaves" (only of those without dependents), "failures" (nothing), or a `Fold`; the default is
+    the executor's ``keep``. With a fold, the node has ended when all its children have, and what
+    its dependents get as its result is the accumulator; children that complete after it has failed
+    or was cancelled are counted, and folded no more.
+
     What is left out is taken from the executor's ``policy``, and is nothing where that says nothing
     either: ``timeout=None`` on a node switches the executor's timeout off.
 
     Raises `TypeError` or `ValueError` that name the parameter and the value.
     """
 
-    __slots__ = ("timeout", "retry", "group", "priority", "trigger", "given")
+    __slots__ = (
+        "timeout",
+        "retry",
+        "group",
+        "priority",
+        "trigger",
+        "window",
+        "orphans",
+        "keep",
+        "given",
+    )
     _fields = _compared = __slots__
 
     timeout: float | None
@@ -213,6 +234,9 @@ class NodePolicy(Value):
     group: str | tuple[str, ...]
     priority: float
     trigger: Trigger
+    window: int
+    orphans: Literal["finish", "cancel"]
+    keep: Keep | None
     given: frozenset[str]  # the names of the fields that were not left out
 
     def __init__(
@@ -223,11 +247,13 @@ class NodePolicy(Value):
         group: str | Sequence[str] = _LEFT_OUT,
         priority: float = _LEFT_OUT,
         trigger: Trigger = _LEFT_OUT,
+        window: int = _LEFT_OUT,
+        orphans: Literal["finish", "cancel"] = _LEFT_OUT,
+        keep: Keep | None = _LEFT_OUT,
     ) -> None:
         given = []
-        for field, value in zip(
-            self.__slots__, (timeout, retry, group, priority, trigger), strict=False
-        ):
+        values = (timeout, retry, group, priority, trigger, window, orphans, keep)
+        for field, value in zip(_FIELDS, values, strict=True):
             read, default = _FIELDS[field]
             if value is not _LEFT_OUT:
                 given.append(field)
@@ -286,12 +312,25 @@ def _trigger(field: str, value: object) -> Trigger:
     raise TypeError(f"{field} is one of dagron's four triggers, not {value!r:.60}\n  help: {help}")
 
 
+def _orphans(field: str, value: object) -> str:
+    if value in ("finish", "cancel"):
+        return str(value)
+    raise ValueError(
+        f"{field} is 'finish' or 'cancel', not {value!r:.60}\n"
+        f"  help: write {field}='cancel' to cancel the children of a node that fails"
+    )
+
+
+WINDOW = 256  # unfinished children, by default
 _FIELDS: dict[str, tuple[Any, Any]] = {
     "timeout": (seconds, None),
     "retry": (_retry, None),
     "group": (_group, ()),
     "priority": (finite, 0),
     "trigger": (_trigger, all_succeeded),
+    "window": (counted, WINDOW),
+    "orphans": (_orphans, "finish"),
+    "keep": (checked_keep, None),
 }
 
 

@@ -16,7 +16,16 @@ from dagron._status import COMPLETED, FAILED, SKIPPED, UNMET, NodeStatus
 class Readiness:
     """The counts of the edges to each node of a graph that grows."""
 
-    __slots__ = ("_graph", "_inactive", "_met", "_status", "_triggers", "special", "waiting")
+    __slots__ = (
+        "_graph",
+        "_inactive",
+        "_met",
+        "_status",
+        "_triggers",
+        "settled",
+        "special",
+        "waiting",
+    )
 
     def __init__(self, graph: Adjacency, status: dict[str, NodeStatus]) -> None:
         self._graph = graph
@@ -29,6 +38,9 @@ class Readiness:
         self._triggers: dict[str, Trigger] = {}
         self._met: dict[str, int] = {}  # how many edges are met, of the nodes with a trigger
         self._inactive: dict[str, dict[str, Blame]] = {}  # which ones, and why, by target
+        # The targets of edges that count as if their source had succeeded, although it has not, or
+        # not yet: from a node whose expander goes on to the nodes that it has added.
+        self.settled: dict[str, set[str]] = {}
 
     def set_trigger(self, name: str, trigger: Trigger) -> None:
         """Let this trigger decide; none of the node's dependencies may be done."""
@@ -38,8 +50,12 @@ class Readiness:
             self.special.add(name)
 
     def forget(self, name: str) -> None:
-        """Drop a node that was removed."""
+        """Drop a node that is gone."""
         del self.waiting[name]
+        if self.settled:
+            self.settled.pop(name, None)
+            for source in self._graph.dependencies.get(name, ()):
+                self._unsettle(source, name)
         if name in self.special:
             self.special.remove(name)
             for table in (self._triggers, self._met, self._inactive):
@@ -53,8 +69,13 @@ class Readiness:
         return [
             source
             for source in self._graph.dependencies[name]
-            if self._status[source] is COMPLETED and source not in inactive
+            if source not in inactive
+            and (self._status[source] is COMPLETED or self.is_settled(source, name))
         ]
+
+    def is_settled(self, source: str, target: str) -> bool:
+        """Tell whether the edge counts as if its source had succeeded."""
+        return target in self.settled.get(source, ())
 
     def verdict(self, name: str) -> bool | None:
         """Return True to run the node, False to skip it, None to wait for more."""
@@ -108,14 +129,38 @@ class Readiness:
             return False
         return True
 
+    def settle(self, source: str, target: str) -> None:
+        """Let an edge count as if its source had succeeded."""
+        self.settled.setdefault(source, set()).add(target)
+
+    def _unsettle(self, source: str, target: str) -> bool:
+        """Let an edge count as its source does; tell whether it did not."""
+        targets = self.settled.get(source)
+        if targets is None or target not in targets:
+            return False
+        targets.remove(target)
+        if not targets:
+            del self.settled[source]
+        return True
+
     def add_edge(
-        self, source: str, target: str, blame: Blame | None, *, taken: bool, judged: bool
+        self,
+        source: str,
+        target: str,
+        blame: Blame | None,
+        *,
+        taken: bool,
+        judged: bool,
+        settled: bool = False,
     ) -> bool:
         """Count an edge that is new; ``blame`` is why its source was skipped, if it was.
 
         Returns True when it dooms the target.
         """
         now = self._status[source]
+        if settled and judged:
+            self.settle(source, target)
+            now = COMPLETED
         if now is COMPLETED and judged:
             if not taken:
                 self._switch_off(source, target, Blame(Why.CONDITION, source, target))
@@ -131,9 +176,10 @@ class Readiness:
 
     def remove_edge(self, source: str, target: str) -> None:
         """Stop counting an edge."""
+        was_settled = self._unsettle(source, target)
         if source in self._inactive.get(target, ()):
             del self._inactive[target][source]
-        elif self._status[source] is COMPLETED:
+        elif was_settled or self._status[source] is COMPLETED:
             if target in self._met:
                 self._met[target] -= 1
         elif self._status[source] not in UNMET:

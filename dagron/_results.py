@@ -1,108 +1,23 @@
 """What a run came to: a result per node, and one for the whole."""
 
 from collections import Counter
-from collections.abc import Iterator
-from functools import wraps
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator, Mapping
 
 from dagron._blame import Blame, Why
 from dagron._errors import RunFailedError
+from dagron._family import Family, Tally
 from dagron._graph import DAG, unknown_node
-from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED, NodeStatus
-from dagron._value import Value
+from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, NodeResult
+from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 
 SHOWN_FAILURES = 10
 SHOWN_TEXT = 600  # characters of one failure's text
-EXPANDER_FAILED = "its expander failed"
 
-
-class _OpenResult:
-    """The fields of a `NodeResult` before they are frozen, set by plain assignment.
-
-    ``new_result(...)`` makes a `NodeResult`. It takes half a microsecond less per node, which is a
-    third of what recording an outcome costs.
-    """
-
-    __slots__ = (
-        "name",
-        "status",
-        "result",
-        "error",
-        "duration_seconds",
-        "started_at",
-        "attempts",
-        "added_by",
-        "depth",
-        "reason",
-        "errors",
-    )
-
-    name: str
-    status: NodeStatus
-    result: Any
-    error: BaseException | None
-    duration_seconds: float
-    started_at: float | None
-    attempts: int
-    added_by: str | None
-    depth: int
-    reason: str | None
-    errors: tuple[BaseException, ...]
-
-    def __init__(
-        self,
-        name: str,
-        status: NodeStatus,
-        result: Any = None,
-        error: BaseException | None = None,
-        duration_seconds: float = 0.0,
-        started_at: float | None = None,
-        attempts: int = 0,
-        added_by: str | None = None,
-        depth: int = 0,
-        reason: str | None = None,
-        errors: tuple[BaseException, ...] = (),
-    ) -> None:
-        self.name = name
-        self.status = status
-        self.result = result
-        self.error = error
-        self.duration_seconds = duration_seconds
-        self.started_at = started_at
-        self.attempts = attempts
-        self.added_by = added_by
-        self.depth = depth
-        self.reason = reason
-        self.errors = errors
-        self.__class__ = NodeResult
-
-
-class NodeResult(Value, _OpenResult):
-    """What became of one node.
-
-    ``result`` is the task's value, also where the expander failed afterwards; ``error`` the
-    exception of a FAILED node, or what a node raised on its cancellation. ``duration_seconds`` is
-    the time in the task's body alone, in all its attempts, without waiting for a slot or between
-    attempts and without the expander, and 0.0 for a node that never started; ``started_at`` the
-    wall-clock time of its first start in seconds since the epoch, or None. ``attempts`` counts how
-    often the body was started, and ``errors`` has the exceptions of the attempts that failed, in
-    order, also where a later one succeeded. ``added_by`` names the node whose expander added this
-    one, and ``depth`` says how many expansions deep that was; None and 0 for an initial
-    node. ``reason`` says why a node was skipped or cancelled, and names the node to blame; that of
-    a node that FAILED after its body had completed says that its expander failed.
-    """
-
-    __slots__ = ()
-    _fields = _compared = _OpenResult.__slots__
-
-    if not TYPE_CHECKING:  # pragma: no branch (the signature is the same, and shown as such)
-
-        @wraps(_OpenResult.__init__)
-        def __init__(self, *arguments, **fields):
-            self.__setstate__(new_result(*arguments, **fields).__getstate__())
-
-
-new_result = cast("type[NodeResult]", _OpenResult)
+# Where a node failed, by the reason of its result.
+_WHERE: dict[str | None, str] = {
+    EXPANDER_FAILED: "expander of node",
+    FOLD_FAILED: "fold of node",
+}
 
 
 class ExecutionResult:
@@ -111,16 +26,19 @@ class ExecutionResult:
     ``node_results`` maps names to `NodeResult`, in ``dag.topological_order()`` of the final graph
     ``dag``; nodes that were removed are not in it but in ``removed``. ``succeeded``, ``failed``,
     ``skipped`` and ``cancelled`` are counts. ``unused_expanders`` names the expanders whose node
-    never appeared. ``reason`` says why the run was cut short, and is None where it was not.
-    ``dropped_observers`` counts the observers that raised. ``result["name"]`` is short for
-    ``result.node_results["name"]``.
+    never appeared. ``forgotten`` says how many completed nodes are in the counts alone, see
+    ``DynamicExecutor(keep=...)``. ``reason`` says why the run was cut short, and is None
+    where it was not. ``dropped_observers`` counts the observers that raised. ``result["name"]`` is
+    short for ``result.node_results["name"]``.
     """
 
     __slots__ = (
+        "_tallies",
         "cancelled",
         "dag",
         "dropped_observers",
         "failed",
+        "forgotten",
         "node_results",
         "reason",
         "removed",
@@ -140,6 +58,7 @@ class ExecutionResult:
         total_duration_seconds: float = 0.0,
         reason: str | None = None,
         dropped_observers: int = 0,
+        tallies: Mapping[str | None, Tally] | None = None,
     ) -> None:
         counts = Counter(result.status for result in node_results.values())
         self.node_results = node_results
@@ -149,7 +68,9 @@ class ExecutionResult:
         self.total_duration_seconds = total_duration_seconds
         self.reason = reason
         self.dropped_observers = dropped_observers
-        self.succeeded = counts[COMPLETED]
+        self._tallies = tallies or {}
+        self.forgotten = sum(tally.count for tally in self._tallies.values())
+        self.succeeded = counts[COMPLETED] + self.forgotten
         self.failed = counts[FAILED]
         self.skipped = counts[SKIPPED]
         self.cancelled = counts[CANCELLED]
@@ -167,7 +88,27 @@ class ExecutionResult:
         try:
             return self.node_results[name]
         except KeyError:
-            raise unknown_node(name, self.node_results) from None
+            raise unknown_node(name, self.node_results, forgotten=self.forgotten) from None
+
+    def family(self, name: str) -> Family:
+        """Return the nodes that the expander or the task of this node added, taken together.
+
+        Raises `UnknownNodeError` for a node that is in no result and has added nothing.
+        """
+        members = [result for result in self.node_results.values() if result.added_by == name]
+        if not members and name not in self._tallies and name not in self.node_results:
+            raise unknown_node(name, self.node_results, forgotten=self.forgotten)
+        return Family(name, members, self._tallies.get(name))
+
+    def families(self) -> dict[str, Family]:
+        """Return all families that there are, by the name of the node that added them."""
+        members: dict[str, list[NodeResult]] = {
+            name: [] for name in self._tallies if name is not None
+        }
+        for result in self.node_results.values():
+            if result.added_by is not None:
+                members.setdefault(result.added_by, []).append(result)
+        return {name: Family(name, of, self._tallies.get(name)) for name, of in members.items()}
 
     def __contains__(self, name: object) -> bool:
         return name in self.node_results
@@ -199,7 +140,7 @@ class ExecutionResult:
         lines = [f"{self._counts()}"]
         for result in failed[:SHOWN_FAILURES]:
             added = f", added by {result.added_by!r:.60}" if result.added_by else ""
-            where = "expander of node" if result.reason == EXPANDER_FAILED else "node"
+            where = _WHERE.get(result.reason, "node")
             text = error_text(result.error).replace("\n", "\n    ")
             lines.append(f"  {where} {result.name!r:.60}{added}: {text}")
         if self.reason is not None:
@@ -212,7 +153,8 @@ class ExecutionResult:
     def _counts(self) -> str:
         named = ((self.failed, "failed"), (self.skipped, "skipped"), (self.cancelled, "cancelled"))
         parts = [f"{count:,} {word}" for count, word in named if count]
-        return f"{', '.join(parts or ['none failed'])} of {len(self.node_results):,} nodes"
+        total = len(self.node_results) + self.forgotten
+        return f"{', '.join(parts or ['none failed'])} of {total:,} nodes"
 
     def __repr__(self) -> str:
         return (
@@ -240,7 +182,7 @@ def error_text(error: BaseException | None) -> str:
 def _note(result: NodeResult, skipped: int) -> str:
     added = f", added by {result.added_by!r}" if result.added_by else ""
     cost = f", skipped {skipped:,} node{'s'[: skipped != 1]}" if skipped else ""
-    where = "the expander of node" if result.reason == EXPANDER_FAILED else "node"
+    where = f"the {_WHERE[result.reason]}" if result.reason in _WHERE else "node"
     return f"in {where} {result.name!r}{added}, attempt {max(result.attempts, 1)}{cost}"
 
 

@@ -1,5 +1,6 @@
 """Run: the handle on a run in progress."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +20,19 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from dagron._backend import loop_caller
 from dagron._blame import Blame, Why
-from dagron._current import NodeHost, current_node
-from dagron._errors import Fault, ModificationError, RunFailedError, RunFinishedError
+from dagron._current import NodeHost, here
+from dagron._errors import (
+    Fault,
+    ModificationError,
+    RunFailedError,
+    RunFinishedError,
+    UnknownNodeError,
+)
 from dagron._graph import DAG, unknown_node
 from dagron._modification import DynamicModification
 from dagron._names import shown, shown_seconds
-from dagron._results import ExecutionResult, NodeResult, error_text
+from dagron._node_result import NodeResult
+from dagron._results import ExecutionResult, error_text
 from dagron._shell import Shell
 from dagron._status import CANCELLED, FAILED, PENDING, READY, RUNNING, NodeStatus
 from dagron._stream import EventReader
@@ -67,6 +75,7 @@ class Run:
         self._thread: int | None = None  # of the event loop, from when the block is entered
         self._completed = _Completed()
         shell.on_completed = self._completed.add
+        shell.on_forgotten = self._completed.forget
 
     # -- the block
 
@@ -166,12 +175,16 @@ class Run:
     def status(self, name: str) -> NodeStatus:
         """Return where a node stands; from any thread.
 
-        Raises `UnknownNodeError`, also for a node that was removed.
+        Raises `UnknownNodeError`, also for a node that was removed or forgotten.
         """
         status = self._scheduler.statuses().get(name)
         if status is None:
-            raise unknown_node(name, self._scheduler.statuses())
+            raise self._unknown(name)
         return status
+
+    def _unknown(self, name: str) -> UnknownNodeError:
+        scheduler = self._scheduler
+        return unknown_node(name, scheduler.statuses(), forgotten=scheduler.forgotten)
 
     def explain(self, name: str) -> Explanation:
         """Return why a node is not running, or what it waits for. Raises `UnknownNodeError`."""
@@ -202,17 +215,23 @@ class Run:
     def _explain_waiting(self, name: str, status: NodeStatus) -> Explanation:
         scheduler = self._scheduler
         worker = name in scheduler.on_threads and (status is READY or name in scheduler.resting)
-        worker = worker or (status is RUNNING and name not in scheduler.resting)
         pool = scheduler.short_of(name, worker)
         if pool is not None:
             text = f": it waits for a slot of {pool.name!r}, which has {pool.size}, all taken"
             return Explanation(name, status, text, limit=pool.name)
         if status is READY:
             return Explanation(name, status, ", and its turn comes at once")
+        limit = scheduler.offspring.waiting.get(name)
         note = self._shell.note(name)
-        if note is not None and note.pause_until is not None:
-            seconds = max(note.pause_until - current_time(), 0.0)
-            text = f": attempt {note.attempts} failed, and the next is in {shown_seconds(seconds)}"
+        if limit is not None:
+            count = len(scheduler.offspring.unfinished[name])
+            nodes = (
+                "1 node that it added is" if count == 1 else f"{count:,} nodes that it added are"
+            )
+            text = f": {nodes} unfinished, and it waits for "
+            text += "their end" if limit == 1 else f"fewer than {limit:,}"
+        elif note is not None and note.pause_until is not None:
+            text = f": attempt {note.attempts} failed, and the next {_when(note.pause_until)}"
         elif note is not None and note.lingering is not None:
             text = f": attempt {note.attempts} is out of time, but its thread has not ended"
         elif name in scheduler.resting:
@@ -237,7 +256,8 @@ class Run:
 
     def completed(self) -> "Completions":
         """Return an async iterator of ``(name, result)``, as an expander gets them, for every node
-        that completes, in the order in which they do; those that have completed already come first.
+        that completes, in the order in which they do; those that have completed already come first,
+        but for those that are forgotten by now.
         """
         return Completions(self._completed, self._results)
 
@@ -249,14 +269,14 @@ class Run:
         Raises the `InternalError` or KeyboardInterrupt by which the run ended, `RunFinishedError`
         if it was cancelled together with its block, and `RuntimeError` in a node of this very run.
         """
-        here, run = current_node.get(), cast("NodeHost", self._shell)
-        while here is not None:
-            if here.run is run:
+        node, run = here(), cast("NodeHost", self._shell)
+        while node is not None:
+            if node.run is run:
                 raise RuntimeError(
-                    f"node {here.name!r:.60} cannot wait for the run that it is part of\n"
+                    f"node {node.name!r:.60} cannot wait for the run that it is part of\n"
                     f"  help: make what follows a node that depends on it"
                 )
-            here = here.run.outer
+            node = node.run.outer
         self._check_entered()
         await self._ended.wait()
         if self._error is not None:
@@ -283,10 +303,10 @@ class Run:
         does not make the result less ``ok``. A sync task cannot be stopped: its node ends when it
         returns. A node that has finished or was removed is left alone.
 
-        Raises `UnknownNodeError`.
+        Raises `UnknownNodeError`, also for a node that was forgotten.
         """
         if not self._scheduler.was_known(name):
-            raise unknown_node(name, self._scheduler.statuses())
+            raise self._unknown(name)
         self._soon(partial(self._shell.cancel_node, name, Blame(Why.OUTSIDE)))
 
     def _soon(self, change: Callable[[], None]) -> None:
@@ -336,8 +356,15 @@ class Run:
 
     def __repr__(self) -> str:
         scheduler = self._scheduler
-        done = len(scheduler.statuses()) - scheduler.unfinished
-        return f"<Run {self.id}: {done:,} of {len(scheduler.statuses()):,} nodes done>"
+        nodes = len(scheduler.statuses()) + scheduler.forgotten
+        return f"<Run {self.id}: {nodes - scheduler.unfinished:,} of {nodes:,} nodes done>"
+
+
+def _when(due: float) -> str:
+    try:
+        return f"is in {shown_seconds(max(due - current_time(), 0.0))}"
+    except RuntimeError:  # only tasks of the event loop can read its clock
+        return "follows"
 
 
 def _killed(run_id: str) -> RunFailedError:
@@ -347,19 +374,41 @@ def _killed(run_id: str) -> RunFailedError:
     )
 
 
-class _Completed:
-    """The names of the nodes that have completed, in order, for any number of readers."""
+class _Cell:
+    """A node that has completed, and the cell of the next one, when there is one."""
 
-    __slots__ = ("_news", "is_over", "names")
+    __slots__ = ("name", "next", "value")
+
+    name: str
+    value: Any
+    next: "_Cell | None"
+
+
+class _Completed:
+    """The nodes that have completed, in order, for any number of readers.
+
+    What was forgotten stays alive only as long as a reader has not come by: the cells are linked
+    from each one to the next, and each reader holds the one where it stands.
+    """
+
+    __slots__ = ("_news", "end_cell", "is_over", "kept")
 
     def __init__(self) -> None:
-        self.names: list[str] = []
+        self.kept: dict[str, None] = {}  # those of which there is a record
+        self.end_cell = _Cell()  # empty, until a node completes
+        self.end_cell.next = None
         self.is_over = False
         self._news = Signal()
 
-    def add(self, name: str) -> None:
-        self.names.append(name)
+    def add(self, name: str, value: Any) -> None:
+        cell, self.end_cell = self.end_cell, _Cell()
+        self.end_cell.next = None
+        cell.name, cell.value, cell.next = name, value, self.end_cell
+        self.kept[name] = None
         self._news.set()
+
+    def forget(self, name: str) -> None:
+        self.kept.pop(name, None)
 
     def end(self) -> None:
         self.is_over = True
@@ -374,22 +423,23 @@ class _Completed:
 class Completions:
     """An async iterator of ``(name, result)``: see `Run.completed`."""
 
-    __slots__ = ("_completed", "_next", "_results")
+    __slots__ = ("_cell", "_completed", "_earlier")
 
     def __init__(self, completed: _Completed, results: Mapping[str, NodeResult]) -> None:
         self._completed = completed
-        self._results = results
-        self._next = 0
+        self._earlier = deque(results[name] for name in completed.kept)
+        self._cell = completed.end_cell
 
     def __aiter__(self) -> "Completions":
         return self
 
     async def __anext__(self) -> tuple[str, Any]:
-        completed = self._completed
-        while self._next == len(completed.names):
-            if completed.is_over:
+        if self._earlier:
+            result = self._earlier.popleft()
+            return result.name, result.result
+        while self._cell.next is None:
+            if self._completed.is_over:
                 raise StopAsyncIteration
-            await completed.changed()
-        name = completed.names[self._next]
-        self._next += 1
-        return name, self._results[name].result
+            await self._completed.changed()
+        cell, self._cell = self._cell, self._cell.next
+        return cell.name, cell.value

@@ -13,7 +13,17 @@ from dagron._graph import DAG
 from dagron._growth import Growth
 from dagron._lanes import Lanes, Pool
 from dagron._policy import NodePolicy
-from dagron._status import CANCELLED, COMPLETED, FAILED, PENDING, RUNNING, WAITING, NodeStatus
+from dagron._status import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    PENDING,
+    READY,
+    RUNNING,
+    UNDONE,
+    WAITING,
+    NodeStatus,
+)
 
 _NOTHING: Mapping[str, Condition] = {}
 
@@ -25,7 +35,8 @@ class Scheduler(Growth):
     needs one of ``max_concurrency`` places and a slot of each of its groups, for which ``pools``
     has the slots, while it is RUNNING and does not rest. ``policy`` is what nodes are run by as far
     as their own says nothing. ``max_nodes`` bounds the nodes in the graph at any time,
-    ``max_depth`` how many expansions deep a node may be added.
+    ``max_depth`` how many expansions deep a node may be added. ``keep`` says which completed nodes
+    stay in the graph.
 
     A method that is called against the transition table raises `RuntimeError`: a bug of the caller.
     """
@@ -44,9 +55,10 @@ class Scheduler(Growth):
         pools: Mapping[str, Pool] | None = None,
         policy: NodePolicy | None = None,
         lanes: Lanes | None = None,
+        keep: str = "all",
     ) -> None:
         admission = Admission(max_workers, max_concurrency, pools or {}, lanes or Lanes())
-        super().__init__(dag, admission, on_threads, policy, max_nodes, max_depth)
+        super().__init__(dag, admission, on_threads, policy, max_nodes, max_depth, keep)
 
     # -- questions
 
@@ -68,8 +80,11 @@ class Scheduler(Growth):
 
     def pending(self, name: str) -> Sequence[str]:
         """Return those of its dependencies that are not done."""
-        unfinished = (*WAITING, RUNNING)
-        return [s for s in self._graph.dependencies[name] if self._status[s] in unfinished]
+        return [
+            source
+            for source in self._graph.dependencies[name]
+            if self._status[source] in UNDONE and not self._readiness.is_settled(source, name)
+        ]
 
     def short_of(self, name: str, worker: bool) -> Pool | None:
         """Return the slots that a node in line is short of; ``worker``: if it wants a thread."""
@@ -81,7 +96,11 @@ class Scheduler(Growth):
         targets = self._graph.conditions.get(name)
         if targets is None:
             return _NOTHING
-        return {target: targets[target] for target in targets if self._status[target] in WAITING}
+        return {
+            target: condition
+            for target, condition in targets.items()
+            if self._status[target] in WAITING and not self._readiness.is_settled(name, target)
+        }
 
     def origin(self, name: str) -> tuple[str | None, int]:
         """Return the node whose expander added this one, and how many expansions deep that was."""
@@ -109,11 +128,14 @@ class Scheduler(Growth):
         a worker thread holds its worker slot until `return_worker`, even beyond its end.
         """
         taken = self._admission.take(most)
+        status, special = self._status, self._readiness.special
         for name in taken:
-            if self._status[name] is not RUNNING:
-                self._move(name, RUNNING)
+            if status[name] is READY:
+                status[name] = RUNNING
                 self.running += 1
-                if name in self._readiness.special and self._starts_early(name):
+                if self.log is not None:
+                    self.log.append((name, RUNNING))
+                if special and name in special and self._starts_early(name):
                     self._early.add(name)
         return taken
 
@@ -142,6 +164,13 @@ class Scheduler(Growth):
         outside = self._admission.wait_outside()
         return bool(self.unfinished) and not self.running and not outside
 
+    def stalled(self) -> Sequence[str]:
+        """Return the nodes that wait for their children, if nothing else will ever happen again."""
+        relying = self.offspring.relying
+        if len(relying) < self.running or self._admission.wait_outside():
+            return ()
+        return sorted(relying)
+
     def leave(self) -> None:
         """End the run's part in slots that it shares with other runs."""
         self._admission.leave()
@@ -154,16 +183,23 @@ class Scheduler(Growth):
         ``untaken`` holds the dependents whose edge's condition was false, ``broken`` those whose
         condition gave no answer: they must be failed next.
         """
-        self._move(name, COMPLETED)
+        readiness, status = self._readiness, self._status
+        if status[name] is not RUNNING:
+            raise self._refusal(name, COMPLETED)
+        status[name] = COMPLETED
+        if self.log is not None:
+            self.log.append((name, COMPLETED))
         self.running -= 1
         self.unfinished -= 1
         if self._admission.bounded or self.resting:
             self._admission.release(name)
-        readiness, status = self._readiness, self._status
-        if readiness.special or untaken or broken:
+        if self.offspring.unfinished or self.retention.active:
+            self._tell_end(name)
+        if readiness.special or readiness.settled or untaken or broken:
+            settled = readiness.settled.pop(name, ())
             conditions = self.conditional.get(name, _NOTHING)
             for dependent in self._graph.dependents[name]:
-                if dependent in broken:
+                if dependent in broken or dependent in settled:
                     continue
                 # Over an edge that was not judged, since its target has started, comes nothing.
                 unjudged = dependent in conditions and status[dependent] not in WAITING
@@ -199,6 +235,8 @@ class Scheduler(Growth):
         if lingering:
             self._admission.linger(name)
         self._finish(name, CANCELLED)
+        if name in self._readiness.settled:
+            self._early.add(name)
         if blame is not None:
             self._blame[name] = blame
         self._pass_failure(name, Blame(Why.CANCELLED, name))

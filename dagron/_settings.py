@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from dagron._events import Event
+from dagron._keep import Word
 from dagron._limits import Limits
 from dagron._policy import NodePolicy
 
@@ -20,6 +21,7 @@ class Settings(NamedTuple):
     cancel_on_failure: bool
     observers: tuple[Callable[[Event], object], ...]
     detect_blocking: float | None
+    keep: Word
 
     @property
     def groups(self) -> Collection[str]:

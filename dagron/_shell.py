@@ -6,33 +6,25 @@ from time import perf_counter, time
 from types import CoroutineType
 from typing import Any
 
-from anyio import (
-    get_current_task,
-)
+from anyio import get_current_task
 from anyio.lowlevel import checkpoint
 
-from dagron._blame import Blame
+from dagron._blame import Blame, Why
 from dagron._bodies import Note
-from dagron._calls import (
-    missing_task,
-    not_a_modification,
-    read_specs,
-    refuse_coroutine,
-)
-from dagron._current import current_node, here
+from dagron._calls import missing_task, not_a_modification, read_specs, refuse_coroutine
+from dagron._current import current_node
 from dagron._edge import Edge
 from dagron._errors import Cancelled, Fault, ModificationError
+from dagron._family import Tally
+from dagron._growing import STREAMS
 from dagron._growth import asked_by
 from dagron._hosting import Hosting
+from dagron._keep import Fold
 from dagron._limits import held_text
 from dagron._modification import DynamicModification
+from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, new_result
 from dagron._policy import NodePolicy
-from dagron._raised import (
-    forget_our_frames,
-    is_cancellation,
-    keyboard_interrupt,
-)
-from dagron._results import EXPANDER_FAILED, new_result
+from dagron._raised import forget_our_frames, is_cancellation, keyboard_interrupt
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
 from dagron._threads import unboxed
@@ -73,6 +65,7 @@ class Shell(Hosting):
             elif status is RUNNING and handle is not None:  # else it is just being reported
                 self._to_cancel.setdefault(name, blame)
                 self.slots.release(name)
+                self.growing.release(name)
                 handle.cancel()
         except Exception as bug:
             self._crash(bug)
@@ -88,6 +81,8 @@ class Shell(Hosting):
         if self._group is not None:
             try:
                 self._admit()
+                if self.scheduler.retention.spare:
+                    self._forget_spare()
             except Exception as bug:
                 self._crash(bug)
         return version
@@ -96,19 +91,21 @@ class Shell(Hosting):
 
     async def _run_node(self, name: str) -> None:
         """Run one node from its body to its outcome. What user code raises is caught here only."""
-        value = None
+        value = reason = None
         seconds: float | None = None  # known when the body has ended
         started_at: float | None = None
         began = perf_counter()
         try:
             if self.stopping or name in self._to_cancel:  # between its spawn and this first step
                 await checkpoint()
-            current_node.set(here((self, name, None)))
+            current_node.set((self, name, None))
             started_at = time()
             task = self._tasks.get(name)
             if task is None:
                 raise missing_task(name)
             policy = self._policies.get(name) if self._policies else None
+            if policy is not None and isinstance(policy.keep, Fold):
+                self.growing.begin(name, policy.keep)
             if policy is None and name not in self._on_threads:
                 if name in self._parameters:
                     arguments, keywords = self.bodies.arguments(name)
@@ -121,16 +118,14 @@ class Shell(Hosting):
                 seconds = perf_counter() - began
             else:
                 value, seconds = await self.bodies.run(name, task, policy)
+            reason = EXPANDER_FAILED
             if name in self._expanders and name not in self._to_cancel:
-                expander = self._expanders[name]
-                graph = (self._core(self.scheduler.dag),) if expander.wants_graph else ()
-                timeout = policy.timeout if policy else None
-                expansion = await self.bodies.expand(expander, name, (value, *graph), timeout)
-                if expansion is not None and name not in self._to_cancel:
-                    self._land(name, expansion)
+                await self._expand(name, value, policy)
+            if self.growing.folds and name not in self._to_cancel:
+                reason = FOLD_FAILED
+                await self.growing.finish(name, value)
         except BaseException as raised:
             error = unboxed(raised)
-            reason = None if seconds is None else EXPANDER_FAILED
             if seconds is None:
                 note = self.bodies.notes.get(name)
                 has_attempts = note is not None and note.attempts is not None
@@ -141,6 +136,26 @@ class Shell(Hosting):
             self._report(name, COMPLETED, value, None, seconds, started_at)
         if (current_task := self._host.current_task) and current_task().cancelling():
             await self._absorb_cancellation()
+
+    async def _expand(self, name: str, value: Any, policy: NodePolicy | None) -> None:
+        """Call the node's expander, and land what it returns."""
+        expander = self._expanders[name]
+        given: tuple[Any, ...] = (value,)
+        if expander.wants_graph:
+            given = (value, self._core(self.scheduler.dag))
+        if expander.on_loop and policy is None and name not in self.scheduler.working:
+            expansion = expander.function(name, *given)  # the usual case, without a call
+            if not expander.streams:
+                expansion = await expansion
+        else:
+            timeout = policy.timeout if policy else None
+            expansion = await self.bodies.expand(expander, name, given, timeout)
+        if expansion is None or name in self._to_cancel:
+            return
+        if type(expansion) in STREAMS or name in self.growing.folds:
+            await self.growing.expand(name, expansion, value, policy)
+        else:
+            self._land(name, expansion)
 
     async def _absorb_cancellation(self) -> None:
         """Let a node that called ``Task.cancel()`` on its own task end like any other.
@@ -190,15 +205,18 @@ class Shell(Hosting):
 
     # -- modifications
 
-    def _land(self, by: str | None, modification: object) -> None:
-        """Read the new nodes' callables and land the modification, or change nothing and raise."""
+    def _land(self, by: str | None, modification: object, *, settled: bool = False) -> None:
+        """Read the new nodes' callables and land the modification, or change nothing and raise.
+
+        ``settled`` says that the expander of the node goes on: see `Scheduler.land`.
+        """
         if not isinstance(modification, DynamicModification):
             raise not_a_modification(by or "", modification)
         on_threads, parameters, expanders, faults = read_specs(
             modification,
-            self._expanders[by] if by is not None else None,
+            self._expanders.get(by) if by is not None else None,
             self._expanders,
-            self._settings.groups,
+            self._limited,
         )
         if self._held:
             faults += self._nested_faults(modification)
@@ -206,9 +224,10 @@ class Shell(Hosting):
         untaken: Collection[tuple[str, str]] = ()
         broken: Mapping[tuple[str, str], BaseException] = {}
         try:
-            if any(isinstance(edge, Edge) for edge in modification.add_edges):
+            edges = modification.add_edges
+            if edges and any(isinstance(edge, Edge) for edge in edges):
                 landing = self.scheduler.check(modification, by, needs=needs, faults=faults)
-                untaken, broken = self._conditions.of_edges(landing)
+                untaken, broken = self._conditions.of_edges(landing, by if settled else None)
             running = self.scheduler.land(
                 modification,
                 by,
@@ -217,6 +236,7 @@ class Shell(Hosting):
                 faults=faults,
                 untaken=untaken,
                 broken=broken,
+                settled=settled,
             )
         except ModificationError:  # which is the node's failure, unlike what `_core` sees
             raise
@@ -227,8 +247,9 @@ class Shell(Hosting):
             self._tasks[spec.name] = spec.task
         self._parameters.update(parameters)
         self._expanders.update(expanders)
-        for (_, target), error in broken.items():
-            self._fail_unstarted(target, error)
+        if broken:
+            for (_, target), error in broken.items():
+                self._fail_unstarted(target, error)
         for name in running:
             self.cancel_node(name, asked_by(by))
 
@@ -256,10 +277,10 @@ class Shell(Hosting):
     ) -> None:
         """Record what became of a node, and start what that releases."""
         try:
-            notes = self.bodies.notes  # and no local `scheduler`: see `_forget`
             if self._reports.blockings:
                 self._reports.flush_blocked()
-            if status is not COMPLETED or self._to_cancel or notes:
+            # No local variable for the scheduler: see `_forget`.
+            if status is not COMPLETED or self._to_cancel or name in self.bodies.notes:
                 self._report_in_full(
                     name, status, value, error, seconds, started_at, reason, ends_run
                 )
@@ -275,9 +296,12 @@ class Shell(Hosting):
                     self._succeed(name, value)
                 else:
                     self.scheduler.succeed(name)
-            if name in self.scheduler.working and name not in self.scheduler.lingering:
+            working = self.scheduler.working
+            if working and name in working and name not in self.scheduler.lingering:
                 self.scheduler.return_worker(name)
             self._admit()
+            if self.scheduler.retention.spare:
+                self._forget_spare()
         except Exception as bug:
             self._crash(bug)
 
@@ -310,39 +334,8 @@ class Shell(Hosting):
         errors = note.errors
         if status is FAILED and reason is None and error is not None and len(errors) < attempts:
             errors.append(error)
-        self._record(
-            name, status, value, error, seconds, started_at, attempts, reason, tuple(errors)
-        )
-        if status is COMPLETED:
-            self._succeed(name, value)
-            return
-        lingering = note.lingering
-        if status is FAILED:
-            self.scheduler.fail(name, lingering=lingering is not None)
-            self._reports.failed(name, error)
-            if ends_run:
-                self._cut_short(f"the run was ended because {name!r} failed")
-        else:
-            self.scheduler.cancel(name, blame, lingering=lingering is not None)
-        if lingering is not None:
-            self._attached += bool(self._attached)
-            lingering.when_ended(partial(self._thread_ended, self.scheduler, name))
-
-    def _record(
-        self,
-        name: str,
-        status: NodeStatus,
-        value: Any,
-        error: BaseException | None,
-        seconds: float,
-        started_at: float | None,
-        attempts: int,
-        reason: str | None = None,
-        errors: tuple[BaseException, ...] = (),
-    ) -> None:
         del self._handles[name]
-        scheduler = self.scheduler
-        added_by, depth = scheduler.origin(name) if scheduler.version else (None, 0)
+        added_by, depth = self.scheduler.origin(name)
         self.results[name] = new_result(
             name,
             status,
@@ -354,16 +347,74 @@ class Shell(Hosting):
             added_by,
             depth,
             reason,
-            errors,
+            tuple(errors),
         )
+        children: Collection[str] = ()
+        if name in self.scheduler.offspring.unfinished:
+            children = self._end_growth(name, status)
+        if status is COMPLETED:
+            self._succeed(name, value)
+            return
+        lingering = note.lingering
+        if status is FAILED:
+            self.scheduler.fail(name, lingering=lingering is not None)
+            self._reports.failed(name, error)
+            if ends_run:
+                self._cut_short(f"the run was ended because {name!r} failed")
+        else:
+            self.scheduler.cancel(name, blame, lingering=lingering is not None)
+        for child in children:
+            self.cancel_node(child, Blame(Why.ORPHAN, name))
+        if lingering is not None:
+            self._attached += bool(self._attached)
+            lingering.when_ended(partial(self._thread_ended, self.scheduler, name))
+
+    def _end_growth(self, name: str, status: NodeStatus) -> Collection[str]:
+        """Let go of what is kept of a node that added others; return the children to cancel."""
+        folding = self.growing.end(name)
+        if folding is not None:
+            self._tally(name).value = folding.value
+        if folding is None or status is not COMPLETED:
+            self.bodies.values.pop(name, None)
+        children = self.scheduler.offspring.end(name)
+        policy = self._policies.get(name)
+        if status is COMPLETED or policy is None or policy.orphans != "cancel":
+            return ()
+        return sorted(children)
+
+    def _tally(self, name: str | None) -> Tally:
+        tally = self.tallies.get(name)
+        if tally is None:
+            tally = self.tallies[name] = Tally()
+        return tally
+
+    def _forget_spare(self) -> None:
+        """Let go of completed nodes that nobody needs, once all who listen have heard of them."""
+        if self.scheduler.log:
+            return
+        for name in list(self.scheduler.retention.spare):
+            if not self.scheduler.forget(name):
+                continue
+            result = self.results.pop(name)
+            self._tally(result.added_by).add(result.duration_seconds)
+            self._tasks.pop(name, None)
+            self._parameters.pop(name, None)
+            self.bodies.values.pop(name, None)
+            if name in self._standing:
+                self._reached.add(name)
+            else:
+                self._expanders.pop(name, None)
+            if self.on_forgotten is not None:
+                self.on_forgotten(name)
 
     def _succeed(self, name: str, value: Any) -> None:
         if self.on_completed is not None:
-            self.on_completed(name)
+            self.on_completed(name, value)
         conditions = self.scheduler.conditions(name)
         if not conditions:
             self.scheduler.succeed(name)
             return
+        value = self.bodies.value(name)  # which a fold has made of its children, not its own
         untaken, broken = self._conditions.of_node(name, value, conditions)
         self.scheduler.succeed(name, untaken, broken)
         for target, error in broken.items():

@@ -24,6 +24,7 @@ class NodeStatus(StrEnum):
 PENDING, READY, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELLED = NodeStatus
 
 WAITING = (PENDING, READY)  # may still be removed, or be given another dependency
+UNDONE = (*WAITING, RUNNING)  # has not ended
 STARTED = (RUNNING, COMPLETED, FAILED)  # a new dependency would come too late
 UNMET = (FAILED, CANCELLED, SKIPPED)  # what depends on such a node cannot run
 

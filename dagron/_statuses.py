@@ -12,8 +12,10 @@ from typing import NamedTuple
 from dagron._adjacency import Adjacency
 from dagron._admission import Admission
 from dagron._blame import Blame
+from dagron._offspring import Offspring
 from dagron._policy import NodePolicy
 from dagron._readiness import Readiness
+from dagron._retention import Retention
 from dagron._status import (
     NEXT,
     PENDING,
@@ -56,9 +58,11 @@ class Statuses:
         "conditional",
         "lingering",
         "log",
+        "offspring",
         "on_threads",
         "policies",
         "resting",
+        "retention",
         "running",
         "unfinished",
         "working",
@@ -70,6 +74,7 @@ class Statuses:
         admission: Admission,
         on_threads: Iterable[str],
         policy: NodePolicy | None,
+        keep: str,
     ) -> None:
         self._graph = graph
         self.log: list[tuple[str, NodeStatus] | Landed] | None = None
@@ -78,6 +83,8 @@ class Statuses:
         self._blame: dict[str, Blame] = {}  # why a node was skipped, or cancelled on its own
         self._status: dict[str, NodeStatus] = dict.fromkeys(graph.dependencies, PENDING)
         self._readiness = Readiness(graph, self._status)
+        self.offspring = Offspring()
+        self.retention = Retention(graph, self._status, keep)
         self._admission = admission
         self.working = admission.working  # the nodes that hold a worker slot; for reading
         self.resting = admission.resting  # running nodes that hold no slots; for reading
@@ -104,10 +111,13 @@ class Statuses:
 
     def _move(self, name: str, to: NodeStatus) -> None:
         if to not in NEXT[self._status[name]]:
-            raise RuntimeError(f"node {name!r} cannot go from {self._status[name]} to {to}")
+            raise self._refusal(name, to)
         self._status[name] = to
         if self.log is not None:
             self.log.append((name, to))
+
+    def _refusal(self, name: str, to: NodeStatus) -> RuntimeError:
+        return RuntimeError(f"node {name!r} cannot go from {self._status[name]} to {to}")
 
     def _finish(self, name: str, to: NodeStatus) -> None:
         was_running = self._status[name] is RUNNING
@@ -117,9 +127,20 @@ class Statuses:
             self.running -= 1
             self._admission.release(name)
         self._admission.withdraw(name)
+        if self.offspring.unfinished or self.retention.active:
+            self._tell_end(name)
+
+    def _tell_end(self, name: str) -> None:
+        """Tell those who count ends that a node has ended."""
+        self.offspring.finish(name, self._graph.added_by.get(name))
+        if self.retention.active:
+            self.retention.end(name)
 
     def _make_ready(self, name: str) -> None:
-        self._move(name, READY)
+        """Put a node that is PENDING in line; written out, since every node comes by."""
+        self._status[name] = READY
+        if self.log is not None:
+            self.log.append((name, READY))
         policy = self.policies.get(name) if self.policies else None
         self._admission.add(name, name in self.on_threads, policy.priority if policy else 0)
 
@@ -164,7 +185,7 @@ class Statuses:
         falling: list[tuple[str, Blame]] = []
         readiness = self._readiness
         for target in self._graph.dependents[name]:
-            if self._status[target] not in WAITING:
+            if self._status[target] not in WAITING or readiness.is_settled(name, target):
                 continue
             if readiness.pass_unmet(name, target, blame):
                 falling.append((target, blame))

@@ -4,11 +4,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from time import perf_counter, time
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from anyio import Event as Signal
 
+from dagron._calls import has_not_run
 from dagron._events import (
     Event,
     EventsMissed,
@@ -26,7 +26,8 @@ from dagron._events import (
     RunStarted,
 )
 from dagron._logs import ERROR, log
-from dagron._results import ExecutionResult, NodeResult, error_text
+from dagron._node_result import NodeResult
+from dagron._results import ExecutionResult, error_text
 from dagron._scheduler import Scheduler
 from dagron._status import (
     CANCELLED,
@@ -207,6 +208,7 @@ class Stream:
             return result.ok, result.reason, *counts, len(result.removed)
         statuses = list(self._scheduler.statuses().values())
         counts = list(map(statuses.count, (COMPLETED, FAILED, SKIPPED, CANCELLED)))
+        counts[0] += self._scheduler.forgotten
         return False, reason, *counts, len(self._scheduler.removed())
 
     def _pass_on(self, kind: type[Event], version: int, details: tuple[Any, ...]) -> None:
@@ -315,11 +317,7 @@ def _pairs(edges: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
 
 
 def _refuse_awaitable(answer: object) -> None:
-    if isinstance(answer, CoroutineType):
-        answer.close()
-    if hasattr(type(answer), "__await__") or isinstance(
-        answer, (GeneratorType, AsyncGeneratorType)
-    ):
+    if has_not_run(answer):
         raise TypeError(
             f"an observer returned {type(answer).__name__}: its code did not run\n"
             f"  help: observers are plain functions; async code reads run.events()"

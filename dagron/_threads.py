@@ -117,18 +117,20 @@ class ThreadCall:
                 return
         then()
 
-    async def run(self, limiter: CapacityLimiter, deadline: float = inf) -> None:
+    async def run(
+        self, limiter: CapacityLimiter, deadline: float = inf, *, abandonable: bool = False
+    ) -> None:
         """Run the call in a thread; return, or let a cancellation pass, after the thread's end.
 
         When the run is cancelled meanwhile, this returns if the thread ends: its work is done and
         counts, and the cancellation comes again at the next checkpoint. At the deadline, by the
-        loop's clock, the thread is given up: then ``timed_out`` is set.
+        loop's clock, the thread is given up: then ``timed_out`` is set. ``abandonable`` says that
+        it may be given up before its end although it has no deadline.
         """
         try:
             if deadline == inf:
-                await to_thread.run_sync(
-                    self, abandon_on_cancel=self._host.abandonable, limiter=limiter
-                )
+                abandonable = abandonable or self._host.abandonable
+                await to_thread.run_sync(self, abandon_on_cancel=abandonable, limiter=limiter)
             else:
                 with CancelScope(deadline=deadline) as scope:
                     await to_thread.run_sync(self, abandon_on_cancel=True, limiter=limiter)

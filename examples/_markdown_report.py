@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from _sqlite_profile import Check, ForeignKey, Profile, Table
+from _terminal import count, visible
 
 OTHERS = {"view": "view", "shadow": "shadow table"}  # a kind that is no table, and its noun
 
@@ -46,15 +47,6 @@ class Summary:
 
 
 # ---- in words -----------------------------------------------------------------------------------
-
-
-def visible(text: str) -> str:
-    """Return the text with escapes for what a terminal or a page would act upon."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def table_counts(tables: Iterable[Table]) -> str:

@@ -5,7 +5,7 @@ from math import inf
 
 
 def visible(text: object) -> str:
-    """Return the text with escapes for what a terminal would act upon, line ends included."""
+    """Return the text with escapes for what a terminal or a page would act upon, and line ends."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 

@@ -30,13 +30,11 @@ from typing import Any
 
 from _markdown_report import (
     Summary,
-    count,
     figures,
     finding,
     markdown,
     no_findings,
     table_counts,
-    visible,
 )
 from _python_catalog import python_database
 from _sqlite_profile import (
@@ -53,6 +51,7 @@ from _sqlite_profile import (
     profile_table,
     read_tables,
 )
+from _terminal import count, visible
 
 import dagron
 

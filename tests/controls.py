@@ -1,11 +1,14 @@
-"""Graphs whose nodes have policies, and tasks that fail so many times."""
+"""Graphs whose nodes have policies, tasks that fail so many times, and tasks that hold a thread."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 
+from clocks import reached
 from dagron import DAG, ExecutionResult, NodePolicy, Retry
+from ways import GUARD, nothing, passes
 
 
 def graph(edges: str = "", /, **policies: NodePolicy | Retry | None) -> DAG:
@@ -66,3 +69,42 @@ class Failing:
         if len(self.threads) <= self.failures:
             raise self.error(f"attempt {len(self.threads)}")
         return "done"
+
+
+class Work:
+    """A sync task that blocks its thread until it is let go, and tells of its begin and end."""
+
+    def __init__(self, value: object = "work", then: Callable[[], object] = nothing) -> None:
+        self.value = value
+        self.then = then
+        self.entered = threading.Event()
+        self.left = threading.Event()
+        self._may_go = threading.Event()
+        self.raised: BaseException | None = None
+        self.calls = 0
+
+    def __call__(self, *arguments: object) -> object:
+        self.calls += 1
+        self.entered.set()
+        try:
+            assert self._may_go.wait(GUARD), "nobody let this thread go"
+            self.then()
+        except BaseException as error:
+            self.raised = error
+            raise
+        finally:
+            self.left.set()
+        return self.value
+
+    async def begins(self) -> None:
+        """Return when a thread is in here."""
+        await reached(self.entered)
+
+    def let_go(self) -> None:
+        self._may_go.set()
+
+    async def ends(self) -> None:
+        """Let the thread go, and return when it has ended and the loop knows."""
+        self.let_go()
+        await reached(self.left)
+        await passes()

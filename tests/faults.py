@@ -7,6 +7,7 @@ import selectors
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -93,16 +94,23 @@ class Alive:
 
 
 @contextmanager
-def new_objects_only() -> Iterator[Callable[[], list[object]]]:
+def new_objects_only() -> Iterator[Callable[..., list[object]]]:
     """Give a function that returns the state of runs which something still refers to.
 
     What existed before the block is hidden from the garbage collector: it has less to do, and finds
-    nothing of an earlier test.
+    nothing of an earlier test. A worker thread that has told of its result lets go of what it ran
+    only afterwards, when it gets its turn: so the function looks again until there is no more than
+    expected. The event loop does not turn meanwhile, so nothing else becomes less.
     """
 
-    def alive() -> list[object]:
-        gc.collect()
-        return [thing for thing in gc.get_objects() if type(thing) in (Scheduler, Canary)]
+    def alive(expected: int = 0) -> list[object]:
+        end = time.monotonic() + GUARD
+        while True:
+            gc.collect()
+            found = [thing for thing in gc.get_objects() if type(thing) in (Scheduler, Canary)]
+            if len(found) <= expected or time.monotonic() > end:
+                return found
+            del found  # which would keep them
 
     gc.freeze()
     try:

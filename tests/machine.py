@@ -236,19 +236,30 @@ class Model:
         groups: Mapping[str, int] | None = None,
         policy: NodePolicy | None = None,
         policies: Mapping[str, NodePolicy] | None = None,
+        keep: str = "all",
     ) -> None:
         self.status = dict.fromkeys(nodes, PENDING)
         self.edges = {(source, target) for source, target in edges}
         self.conditions = {(e[0], e[1]): c for e in edges if (c := condition_of(e)) is not None}
         self.untaken: set[Pair] = set()  # edges whose condition was false
         self.broken: set[Pair] = set()  # edges whose condition gave no answer
+        self.settled: set[Pair] = set()  # edges that count as if their source had succeeded
         self.policy = policy
         self.policies = dict(policies or {})
         self.on_threads = set(on_threads)
         self.max_nodes = max_nodes
         self.max_depth = max_depth
-        self.rank: dict[str, tuple[int, ...]] = {name: (i,) for i, name in enumerate(nodes)}
+        self.born = {name: i for i, name in enumerate(nodes)}  # no two nodes have the same
         self.added_by: dict[str, str | None] = dict.fromkeys(nodes)
+        self.depths = dict.fromkeys(nodes, 0)
+        self.keep = keep
+        self.keeps: dict[str, str] = {}  # of the nodes of which the one that added them says so
+        self.bereft: set[str] = set()  # nodes of which a dependent was forgotten
+        self.forgotten = 0
+        self.counted: set[str] = set()  # nodes whose children are counted
+        self.parent: dict[str, int] = {}  # when the node was born that counts this one
+        self.waits: dict[str, int] = {}  # nodes that wait till fewer children are unfinished
+        self.relying: set[str] = set()  # those of them that do nothing else
         self.removed: list[str] = []
         self.version = 0
         self.by_condition: set[str] = set()  # the nodes that were skipped by condition
@@ -274,10 +285,13 @@ class Model:
     def dependents(self, name: str) -> list[str]:
         return sorted(target for source, target in self.edges if source == name)
 
-    def depth(self, name: str | None) -> int:
-        """How many expanders stand between the node and the initial graph."""
-        parent = self.added_by[name] if name is not None else None
-        return 0 if parent is None else 1 + self.depth(parent)
+    @property
+    def rank(self) -> dict[str, tuple[int, ...]]:
+        """Preorder in the forest of who added whom, of the nodes that are there."""
+        rank: dict[str, tuple[int, ...]] = {}
+        for name in sorted(self.status, key=self.born.__getitem__):
+            rank[name] = (*rank.get(self.added_by[name] or "", ()), self.born[name])
+        return rank
 
     def order(self) -> list[str]:
         return naive_order(self.rank, self.edges)
@@ -357,11 +371,13 @@ class Model:
 
     def edge(self, source: str, target: str) -> str:
         """Where an edge stands: pending, met, inactive or unmet."""
-        status = self.status[source]
-        if status in (PENDING, READY, RUNNING) or (source, target) in self.broken:
+        status, edge = self.status[source], (source, target)
+        if edge in self.broken:
             return "pending"
-        if status is COMPLETED:
-            return "inactive" if (source, target) in self.untaken else "met"
+        if status is COMPLETED or edge in self.settled:
+            return "inactive" if edge in self.untaken else "met"
+        if status in (PENDING, READY, RUNNING):
+            return "pending"
         return "inactive" if source in self.by_condition else "unmet"
 
     def edges_to(self, name: str, *states: str) -> list[str]:
@@ -418,13 +434,14 @@ class Model:
     def _handed_down(self, name: str, sources: Iterable[str]) -> set[Blame]:
         found = set()
         for source in sources:
+            if self.edge(source, name) == "inactive" and (source, name) in self.untaken:
+                found.add(Blame(Why.CONDITION, source, name))
+                continue
             match self.status[source]:
                 case NodeStatus.FAILED:
                     found.add(Blame(Why.FAILED, source))
                 case NodeStatus.CANCELLED:
                     found.add(Blame(Why.CANCELLED, source))
-                case NodeStatus.COMPLETED:
-                    found.add(Blame(Why.CONDITION, source, name))
                 case _:
                     found |= self.blames[source]
         return found
@@ -435,7 +452,7 @@ class Model:
         self.untaken |= {
             edge
             for edge in self.conditions
-            if edge[0] == name and self.status[edge[1]] not in WAITING
+            if edge[0] == name and self.status[edge[1]] not in WAITING and edge not in self.settled
         }
         self.broken |= {(name, target) for target in broken}
         self.end(name, COMPLETED)
@@ -445,11 +462,57 @@ class Model:
         *ended, status = names
         for name in ended:
             self.status[name] = status
+            self.counted.discard(name)
+            self.stop_waiting(name)
             self.resting.discard(name)
             self.asking.pop(name, None)
             if blame is not None:
                 self.blames[name] = {blame}
         self.settle()
+
+    # -- children
+
+    def children(self, name: str) -> set[str]:
+        """The unfinished nodes that this one has added since it counts them."""
+        undone = self.all(*WAITING, RUNNING)
+        return {child for child in undone if self.parent.get(child) == self.born[name]}
+
+    def has_room(self, name: str, limit: int) -> bool:
+        return len(self.children(name)) <= limit - 1
+
+    def stop_waiting(self, name: str) -> None:
+        self.waits.pop(name, None)
+        self.relying.discard(name)
+
+    # -- what is forgotten
+
+    def is_spare(self, name: str) -> bool:
+        """Tell whether a node is to be forgotten."""
+        dependents = [self.status[target] for target in self.dependents(name)]
+        if self.status[name] is not COMPLETED or {*dependents} & {*WAITING, RUNNING}:
+            return False
+        match self.keeps.get(name, self.keep):
+            case "all":
+                return False
+            case "leaves":
+                return bool(dependents) or name in self.bereft
+            case _:
+                return True
+
+    def forget(self, name: str) -> None:
+        self.bereft.update(self.dependencies(name))
+        self._vanish(name)
+        self.forgotten += 1
+        for edges in (self.edges, self.untaken, self.broken, self.settled):
+            edges -= {edge for edge in edges if name in edge}
+        self.conditions = {edge: c for edge, c in self.conditions.items() if name not in edge}
+
+    def _vanish(self, name: str) -> None:
+        del self.status[name], self.born[name], self.added_by[name], self.depths[name]
+        for table in (self.policies, self.keeps, self.parent, self.blames, self.turn):
+            table.pop(name, None)
+        for names in (self.bereft, self.on_threads, self.by_condition):
+            names.discard(name)
 
     # -- modifications
 
@@ -502,7 +565,7 @@ class Model:
         ]
 
     def _depth_under(self, by: str | None) -> int:
-        return 0 if by is None else self.depth(by) + 1
+        return 0 if by is None else self.depths[by] + 1
 
     def vanishing(self, modification: DynamicModification) -> list[str]:
         """The nodes that go; one that was skipped or cancelled before stays, with its edges."""
@@ -534,19 +597,24 @@ class Model:
         on_threads: Collection[str] = (),
         untaken: Collection[Pair] = (),
         broken: Collection[Pair] = (),
+        settled: bool = False,
     ) -> None:
+        depth, keep = self._depth_under(by), self.governed(by or "", "keep", None)
         _, edges = self._after(modification)
         gone = self.vanishing(modification)
         new_edges, cancelled = self.new_edges(modification), self.cancelled(modification)
         given = any((modification.add_nodes, *edges_of(modification), modification.remove_edges))
         self.version += bool(given or gone or cancelled)
         for name in gone:
-            del self.status[name], self.rank[name], self.added_by[name]
-            self.policies.pop(name, None)
+            self._vanish(name)
             self.removed.append(name)
         kept = edges - {*new_edges}
         self.untaken = (self.untaken & kept) | ({*untaken} & {*new_edges})
         self.broken = (self.broken & kept) | ({*broken} & {*new_edges})
+        new = {added.name for added in modification.add_nodes}
+        self.settled &= kept
+        if settled:
+            self.settled |= {e for e in new_edges if e[0] == by and e[1] in new} - {*broken}
         self.conditions = {edge: c for edge, c in self.conditions.items() if edge in kept}
         self.conditions |= {(e[0], e[1]): c for e in new_edges if (c := condition_of(e))}
         self.edges = {(source, target) for source, target in edges}
@@ -554,8 +622,12 @@ class Model:
         for position, added in enumerate(modification.add_nodes):
             self.status[added.name] = PENDING
             self.added_by[added.name] = by
-            parent = () if by is None else self.rank[by]
-            self.rank[added.name] = (*parent, self.version * 1000 + position)
+            self.depths[added.name] = depth
+            self.born[added.name] = self.version * 1000 + position
+            if by in self.counted:
+                self.parent[added.name] = self.born[by]
+            if by is not None and keep is not None:
+                self.keeps[added.name] = keep if isinstance(keep, str) else "failures"
             if added.policy is not None:
                 self.policies[added.name] = added.policy
         self.settle()

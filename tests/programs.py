@@ -11,7 +11,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dagron import DynamicModification, DynamicNodeSpec, Fault, ModificationError, NodeStatus
+from dagron import (
+    DynamicModification,
+    DynamicNodeSpec,
+    Fault,
+    Fold,
+    ModificationError,
+    NodeStatus,
+)
 from dagron._blame import Blame, Why
 from dagron._edge import Edge, condition_of
 from dagron._policy import NodePolicy, all_done, all_succeeded, any_succeeded, at_least
@@ -64,7 +71,7 @@ def random_programs(count: int) -> Iterator[Tape]:
     """The same programs each time; they are rougher than those of hypothesis."""
     for seed in range(count):
         dice = Random(seed)
-        yield dice.randbytes(100), [dice.randbytes(60) for _ in range(30)]
+        yield dice.randbytes(100), [dice.randbytes(60) for _ in range(40)]
 
 
 def drive(
@@ -129,6 +136,7 @@ class Program:
         self.answers = 0  # how many conditions were made
         self.turns = 0  # how often a node became ready
         self.landed: list[Landed] = []  # what this step has landed
+        self.lost: list[str] = []  # names of forgotten nodes
         self.before: dict[str, NodeStatus] = {}
         self.groups: list[str] = []
 
@@ -148,6 +156,7 @@ class Program:
             "max_nodes": len(nodes) + dice.one([100, 100, 100, 6]),
             "max_depth": dice.one([1_000, 1_000, 1_000, 2]),
             "policy": self.policy() if dice.happens(one_in=4) else None,
+            "keep": dice.one(["all", "all", "leaves", "failures"]),
         }
         policies = {name: made for name in inserted if (made := self.policy()) is not None}
         self.log.append(
@@ -182,6 +191,8 @@ class Program:
             fields["group"] = self.dice.one([*self.groups, self.groups, ()])
         if self.dice.happens(one_in=3):
             fields["priority"] = self.dice.one([1, -1, 2.5, 0])
+        if self.dice.happens(one_in=4):
+            fields["keep"] = self.dice.one(["failures", "leaves", "all", None, Fold(max, int)])
         return NodePolicy(**fields) if fields else None
 
     # -- steps
@@ -198,6 +209,11 @@ class Program:
             steps += [self.succeed] * 4 + [self.expand] * 3 + [self.fail, self.rest, self.ask]
             steps += [self.ask] * len(model.resting)
             steps += [self.cancel_running] * dice.happens(one_in=2)
+            steps += [self.stream]
+        if any(map(model.children, model.counted)):
+            steps += [self.stream] * 2 + [self.wait_for_room] * 3
+        if self.scheduler.retention.spare:
+            steps += [self.forget] * 2
         if model.workers:
             steps += [self.give_back]
         if model.asking:
@@ -273,6 +289,10 @@ class Program:
             self._return_worker(name)
         lingers = name in model.workers and status is not COMPLETED and dice.happens(one_in=2)
         lingering = {"lingering": True} if lingers else {}
+        if name in model.counted:
+            left = self.scheduler.offspring.end(name)
+            self.log.append(f"offspring.end({name!r}) == {sorted(left)}")
+            assert set(left) == model.children(name), f"the unfinished children of {name}: {left}"
         if status is COMPLETED:
             self._complete(name)
         elif status is FAILED:
@@ -295,7 +315,11 @@ class Program:
         model = self.model
         asked = self.scheduler.conditions(name)
         due = {b: c for (a, b), c in model.conditions.items() if a == name}
-        due = {target: due[target] for target in due if model.status[target] in WAITING}
+        due = {
+            target: due[target]
+            for target in due
+            if model.status[target] in WAITING and (name, target) not in model.settled
+        }
         assert asked == due, f"conditions are asked for those that wait: {asked}"
         untaken, broken = self._answers(due)
         self.log.append(f"succeed({name!r}, {untaken}, {broken})")
@@ -371,6 +395,53 @@ class Program:
             self.scheduler.return_worker(name)
             self.model.return_worker(name)
 
+    # -- nodes that go on adding nodes
+
+    def stream(self) -> None:
+        """A running node lands a modification and goes on: its expander, or its task."""
+        by = self.dice.one(self.model.all(RUNNING))
+        settled = self.dice.one([True, True, False])
+        if by not in self.model.counted:
+            self.log.append(f"offspring.begin({by!r})")
+            self.scheduler.offspring.begin(by)
+            self.model.counted.add(by)
+        if not self._land(by, settled=settled) and settled:
+            self._end(by, FAILED)
+        else:
+            self.seen["streamed"] += 1
+
+    def wait_for_room(self) -> None:
+        model, offspring = self.model, self.scheduler.offspring
+        idle = [name for name in sorted(model.counted) if name not in model.waits]
+        if not (idle := [name for name in idle if model.children(name)]):
+            return
+        name = self.dice.one(idle)
+        limit = self.dice.number(1, len(model.children(name)) + 1)
+        answer = offspring.wait(name, limit)
+        self.log.append(f"offspring.wait({name!r}, {limit}) == {answer}")
+        room = model.has_room(name, limit)
+        assert answer == room, f"a window is as wide as it says: {limit}, {model.children(name)}"
+        self.seen["had room"] += answer
+        if not answer:
+            model.waits[name] = limit
+            self.seen["waited for room"] += 1
+            if self.dice.happens(one_in=2):
+                self.log.append(f"offspring.rely({name!r})")
+                offspring.rely(name)
+                model.relying.add(name)
+
+    # -- retention
+
+    def forget(self) -> None:
+        """Forget some of the nodes that nobody needs, as the shell does some time."""
+        for name in self.dice.some(sorted(self.scheduler.retention.spare), most=3):
+            self.log.append(f"forget({name!r})")
+            assert self.scheduler.forget(name), f"what is spare is forgotten: {name}"
+            self.model.forget(name)
+            self.lost.append(name)
+            del self.before[name]
+            self.seen["forgotten"] += 1
+
     # -- modifications
 
     def expand(self) -> None:
@@ -383,7 +454,7 @@ class Program:
     def modify(self) -> None:
         self._land(None)
 
-    def _land(self, by: str | None) -> bool:
+    def _land(self, by: str | None, *, settled: bool = False) -> bool:
         """Land a modification on both; tell whether it was accepted."""
         model = self.model
         modification = Modifications(self, by).make()
@@ -391,7 +462,10 @@ class Program:
         asked = [
             (source, target)
             for source, target in filter(condition_of, modification.add_edges)
-            if model.status.get(source) is COMPLETED
+            if (
+                model.status.get(source) is COMPLETED
+                or (settled and source == by and target in new)
+            )
             and model.status.get(target, PENDING) in WAITING
         ]
         untaken, broken = self._answers(dict.fromkeys(asked))
@@ -400,6 +474,7 @@ class Program:
             "on_threads": self.dice.some(sorted(new), most=3),
             "untaken": untaken,
             "broken": broken,
+            "settled": settled,
         }
         objections = model.objections(modification, by)
         before = snapshot(self.scheduler)
@@ -415,12 +490,21 @@ class Program:
             assert kinds <= {*objections, "cycle"}, f"faults are real: {kinds}, not {objections}"
             assert snapshot(self.scheduler) == before, "a rejected modification changes nothing"
             assert landed.by == by, "the error names who made the modification"
+            self._check_words(landed.faults)
             self.seen.update(f"refused: {kind}" for kind in kinds)
             self.seen["refused"] += 1
             return False
         assert not objections, f"a modification with faults is refused: {objections}"
         self._follow(modification, by, options, landed)
         return True
+
+    def _check_words(self, faults: Iterable[Fault]) -> None:
+        """A name that nobody knows may be that of a forgotten node, and the error says so."""
+        for fault in faults:
+            told = "forgotten (keep=...)" in fault.help
+            unknown = fault.message.endswith("not exist")
+            assert not unknown or told == bool(self.model.forgotten), f"forgotten nodes: {fault}"
+            self.seen["an unknown name, with forgotten nodes"] += unknown and told
 
     def _foreseen(self, modification: DynamicModification, by: str | None) -> Sequence[Fault]:
         """The faults with which the modification would be refused."""
@@ -452,7 +536,7 @@ class Program:
         record = Landed(
             by,
             version=model.version + 1,
-            depth=0 if by is None else model.depth(by) + 1,
+            depth=0 if by is None else model.depths[by] + 1,
             node_count=len(model.status) - len(removed) + len(modification.add_nodes),
             added_nodes=[added.name for added in modification.add_nodes],
             removed_nodes=removed,
@@ -471,6 +555,8 @@ class Program:
                 self._end(name, CANCELLED, asked_by(by))
         new = [added.name for added in modification.add_nodes]
         self.seen["landed"] += 1
+        self.seen["a name was used again"] += bool({*new} & {*self.lost})
+        self.seen["settled"] += any(edge[1] in new for edge in model.settled)
         self.seen["removed"] += len(removed)
         self.seen["cancelled by a modification"] += len(cancelled)
         self.seen["cancelled while running"] += len(running)
@@ -520,6 +606,8 @@ class Program:
         assert kept <= {*now}, f"nothing is kept of removed nodes: {kept - {*now}}"
         self._check_slots()
         self._check_graph()
+        self._check_children()
+        self._check_retention()
         for name in now if self.questions else ():
             self._check_questions(name)
 
@@ -563,7 +651,7 @@ class Program:
         model, scheduler = self.model, self.scheduler
         dependencies = scheduler.dependencies(name)
         assert sorted(dependencies) == model.dependencies(name), "the edges are those that landed"
-        origin = (model.added_by[name], model.depth(name))
+        origin = (model.added_by[name], model.depths[name])
         assert scheduler.origin(name) == origin, "provenance: who added a node, and how deep"
         assert scheduler.was_known(name), "a node of the graph is known"
         policy = scheduler.policies.get(name, NodePolicy())
@@ -583,6 +671,30 @@ class Program:
                 f"the slots of {name} are where they belong"
             )
 
+    def _check_children(self) -> None:
+        """Who counts children counts the unfinished ones, and hears of room as soon as it is."""
+        model, offspring = self.model, self.scheduler.offspring
+        due = {name: model.children(name) for name in model.counted}
+        assert offspring.unfinished == due, f"the unfinished children: {offspring.unfinished}"
+        roomy = {name for name in offspring.roomy if name in model.waits}
+        offspring.roomy.clear()
+        due = {name for name, limit in model.waits.items() if model.has_room(name, limit)}
+        assert roomy == due, f"who waits hears of room: {roomy} and not {due}"
+        for name in roomy:
+            model.stop_waiting(name)
+        self.seen["there was room"] += len(roomy)
+        assert offspring.waiting == model.waits, "who waits for room, waits"
+        alone = not model.workers and set(model.all(RUNNING)) <= model.relying
+        stalled = sorted(model.relying) if alone else []
+        assert list(self.scheduler.stalled()) == stalled, "who waits for ever is found"
+        self.seen["stalled"] += bool(stalled)
+
+    def _check_retention(self) -> None:
+        model, scheduler = self.model, self.scheduler
+        spare, due = set(scheduler.retention.spare), {n for n in model.status if model.is_spare(n)}
+        assert spare == due, f"what nobody needs is spare, and nothing else: {spare}, not {due}"
+        assert scheduler.forgotten == model.forgotten, "the count of forgotten nodes is true"
+
     def _check_questions(self, name: str) -> None:
         """Who is to blame for a node, what it waits for, and whose results it has."""
         model, scheduler = self.model, self.scheduler
@@ -590,6 +702,7 @@ class Program:
         assert blame in due, f"who is to blame for {name}: {blame} and not {due}"
         dependencies = scheduler.dependencies(name)
         pending = [s for s in dependencies if model.status[s] in (*WAITING, RUNNING)]
+        pending = [source for source in pending if (source, name) not in model.settled]
         assert scheduler.pending(name) == pending, f"what {name} waits for"
         if model.status[name] in (*WAITING, RUNNING):
             met = [source for source in dependencies if model.edge(source, name) == "met"]
@@ -676,7 +789,10 @@ class Modifications:
             place = line.index(name)
             dependencies += dice.some(line[:place], most=2)
             if self.by in line[:place] and self.by not in dependencies and dice.happens(one_in=2):
-                dependencies.append(self.by)
+                if dice.happens(one_in=2):
+                    self._add_edge(self.by, name)  # perhaps with a condition
+                else:
+                    dependencies.append(self.by)
             dependents += dice.some(filter(self._is_open, line[place + 1 :]), most=2)
         for _ in range(dice.one([0, 0, 1, 2]) if len(line) > 1 else 0):
             place = dice.number(1, len(line) - 1)
@@ -702,8 +818,13 @@ class Modifications:
 
     def _another(self) -> tuple[str, tuple[list[str], list[str]]]:
         """One more new node, and its edges."""
-        name = f"n{self.program.made}"
-        self.program.made += 1
+        used = {*self.model.status, *self.model.removed, *self.new}
+        lost = [name for name in dict.fromkeys(self.program.lost) if name not in used]
+        if lost and self.dice.happens(one_in=2):
+            name = self.dice.one(lost)
+        else:
+            name = f"n{self.program.made}"
+            self.program.made += 1
         self.new[name] = ([], [])
         return name, self.new[name]
 
@@ -738,7 +859,7 @@ class Modifications:
 
     def _depend_on_a_ghost(self) -> None:
         _, (dependencies, _) = self._another()
-        dependencies.append(self.dice.one(["ghost", *self.model.removed]))
+        dependencies.append(self.dice.one(["ghost", *self.model.removed, *self.program.lost]))
 
     def _remove_a_ghost(self) -> None:
         self.remove_nodes.append("ghost")

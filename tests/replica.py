@@ -7,8 +7,7 @@ import anyio
 import dagron
 from dagron import Event, EventReader, NodeStatus, Run
 from faults import GUARD
-
-PENDING, READY, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELLED = NodeStatus
+from handles import CANCELLED, COMPLETED, FAILED, PENDING, READY, RUNNING, SKIPPED
 
 
 async def everything(reader: EventReader) -> list[Event]:
@@ -46,9 +45,14 @@ FROM: dict[NodeStatus, tuple[NodeStatus, ...]] = {
 
 
 class Replica:
-    """What one reader knows of a run: it refuses what cannot follow what it was told before."""
+    """What one reader knows of a run: it refuses what cannot follow what it was told before.
 
-    def __init__(self) -> None:
+    Where the run ``forgets``, completed nodes may be gone unsaid, and their names used again.
+    """
+
+    def __init__(self, *, forgets: bool = False) -> None:
+        self.forgets = forgets
+        self.forgotten = 0  # of which another node of the same name tells
         self.seq: int | None = None
         self.version = 0
         self.elapsed = 0.0
@@ -103,7 +107,11 @@ class Replica:
 
     def _modify(self, event: dagron.GraphModified) -> None:
         self.version += 1
-        assert not set(event.added_nodes) & set(self.statuses)
+        for name in set(event.added_nodes) & set(self.statuses):
+            assert self.forgets
+            assert self.statuses.pop(name) is COMPLETED
+            self.edges = {edge for edge in self.edges if name not in edge}
+            self.forgotten += 1
         self.statuses |= dict.fromkeys(event.added_nodes, PENDING)
         for name in event.removed_nodes:
             assert self.statuses.pop(name) in (PENDING, READY)
@@ -113,13 +121,19 @@ class Replica:
         self.edges = {edge for edge in self.edges if not gone & set(edge)}
         assert not set(event.added_edges) & self.edges
         self.edges |= set(event.added_edges)
-        assert event.node_count == len(self.statuses)
+        done = list(self.statuses.values()).count(COMPLETED) if self.forgets else 0
+        assert len(self.statuses) - done <= event.node_count <= len(self.statuses)
         self._announced = [(dagron.NodeAdded, name) for name in event.added_nodes]
         self._announced += [(dagron.NodeRemoved, name) for name in event.removed_nodes]
 
     def assert_ends_like(self, result: dagron.ExecutionResult) -> None:
-        assert self.statuses == {name: result[name].status for name in result}
-        assert self.edges == set(result.dag.edges())
+        left = {name: result[name].status for name in result}
+        gone = {name: self.statuses[name] for name in self.statuses if name not in left}
+        assert {**left, **gone} == self.statuses
+        assert set(gone.values()) <= ({COMPLETED} if self.forgets else set())
+        assert len(gone) + self.forgotten == result.forgotten
+        edges = {edge for edge in self.edges if not set(edge) & set(gone)}
+        assert edges == set(result.dag.edges())
         assert self.finished is not None
         counts = (result.succeeded, result.failed, result.skipped, result.cancelled)
         end = self.finished

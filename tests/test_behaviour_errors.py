@@ -322,6 +322,26 @@ def test_e20_callables_of_a_spec() -> None:
         DynamicNodeSpec("x", nothing, expander="task")  # type: ignore[arg-type]
 
 
+def test_e20_a_call_in_place_of_its_function() -> None:
+    """E20: A task that was called where it should have been given says to leave out the ()."""
+
+    async def fetch() -> None:
+        pytest.fail("nobody awaits this")
+
+    with pytest.raises(TypeError) as refused:
+        DynamicNodeSpec("x", fetch())  # type: ignore[arg-type]
+    assert str(refused.value) == (
+        "the task of node 'x' is the coroutine of a call of fetch(), which cannot be called\n"
+        "  help: leave out the parentheses: write fetch, not fetch(...), or lambda: fetch(...)"
+    )
+    with pytest.raises(TypeError) as refused:
+        DynamicNodeSpec("x", print(end=""))  # type: ignore[arg-type, func-returns-value]
+    assert str(refused.value) == (
+        "the task of node 'x' is None, which cannot be called\n"
+        "  help: give a function, not what a call of it returns: leave out the parentheses"
+    )
+
+
 def test_e20_iterables_are_copied() -> None:
     """E20: Any iterable of names will do, and is copied into a list."""
     names = {"a": 1, "b": 2}

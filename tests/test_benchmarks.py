@@ -266,3 +266,10 @@ def test_writing_keeps_what_stands_around_the_measured_part(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="lost its marks"):
         write("new", readme)
     assert START in README.read_text(encoding="utf-8")
+
+
+def test_the_stream() -> None:
+    """The million children, here 2,000: no more tasks than the window, and a curve of memory."""
+    text = run_script("stream.py", "--size", "2000", "--small", "500", "--repeats", "1")
+    assert "| children whose tasks are alive at once | 65  |" in text
+    assert "| 10 % | 20 % |" in text

@@ -33,7 +33,7 @@ def cancelling(*names: str, **more: Any) -> Any:
 
 
 def requested(by: str) -> str:
-    return f"cancelled by the expander of {by!r}"
+    return f"cancelled by {by!r}"
 
 
 class Waits:
@@ -266,7 +266,7 @@ def test_what_is_over_is_left_alone(execute: Way) -> None:
             "losr",
             "node 'losr' cannot be cancelled: it does not exist\n  help: did you mean 'loser'?",
         ),
-        ("winner", "the expander of node 'winner' cannot cancel this node itself\n  help: raise"),
+        ("winner", "node 'winner' cannot cancel itself\n  help: raise"),
         (
             "new",
             "node 'new' cannot be cancelled: it is only just being added\n  help: leave it out",

@@ -668,7 +668,7 @@ async def test_a_kept_error_does_not_keep_the_run(added: bool) -> None:
         result = await run(builder.build(), tasks, expanders)
         error = result["b"].error
         assert isinstance(error, ConditionError)
-        assert [type(thing) for thing in alive()] == [Canary]
+        assert [type(thing) for thing in alive(1)] == [Canary]
         del result
         assert alive() == []
 

@@ -355,7 +355,7 @@ async def test_pauses_end_with_the_run() -> None:
 
 
 @pytest.fixture
-def alive() -> Iterator[Callable[[], list[object]]]:
+def alive() -> Iterator[Callable[..., list[object]]]:
     with new_objects_only() as alive:
         yield alive
 
@@ -363,7 +363,7 @@ def alive() -> Iterator[Callable[[], list[object]]]:
 @pytest.mark.parametrize("failures", [2, 9], ids=["succeeds", "fails"])
 @pytest.mark.parametrize("in_thread", [False, True], ids=["async", "sync"])
 async def test_errors_of_attempts_keep_no_run_alive(
-    alive: Callable[[], list[object]], failures: int, in_thread: bool
+    alive: Callable[..., list[object]], failures: int, in_thread: bool
 ) -> None:
     """A result that is kept, with the errors of all attempts, keeps nothing of its run alive but
     what the nodes returned.

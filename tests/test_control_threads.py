@@ -1,12 +1,14 @@
-"""Threads cannot be stopped: they are given up, hold their slots until they end, and may be told.
+"""Threads cannot be stopped: they are given up, and hold their slots until they end.
 
 The clock of these tests stands still until the test moves it: no thread is out of time by chance.
 """
 
+import asyncio
 import gc
 import inspect
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +16,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-import dagron
-from clocks import MANUAL, VIRTUAL, advance, manual_asyncio, manual_trio, reached
-from controls import graph, statuses
+from clocks import MANUAL, ManualLoop, advance, manual_asyncio, manual_trio, reached
+from controls import Work, graph, statuses
 from dagron import (
     DynamicExecutor,
     DynamicModification,
@@ -29,7 +30,7 @@ from dagron import (
     NodePolicy,
     NodeTimeoutError,
     Retry,
-    check_cancelled,
+    all_done,
 )
 from dagron._threads import ThreadCall
 from ways import GUARD, Inside, nothing, passes
@@ -37,52 +38,7 @@ from ways import GUARD, Inside, nothing, passes
 TWO = NodePolicy(timeout=2)
 
 
-async def run_one(task: Callable[..., Any], policy: NodePolicy | None = TWO) -> dagron.NodeResult:
-    """Run a graph of the single node 'node' and return what became of it."""
-    result = await DynamicExecutor(graph(node=policy)).execute({"node": task})
-    return result["node"]
-
-
 # --- out of time ---------------------------------------------------------------------------------
-
-
-class Work:
-    """A sync task that blocks its thread until it is let go, and tells of its begin and end."""
-
-    def __init__(self, value: object = "work", then: Callable[[], object] = nothing) -> None:
-        self.value = value
-        self.then = then
-        self.entered = threading.Event()
-        self.left = threading.Event()
-        self._may_go = threading.Event()
-        self.raised: BaseException | None = None
-        self.calls = 0
-
-    def __call__(self, *arguments: object) -> object:
-        self.calls += 1
-        self.entered.set()
-        try:
-            assert self._may_go.wait(GUARD), "nobody let this thread go"
-            self.then()
-        except BaseException as error:
-            self.raised = error
-            raise
-        finally:
-            self.left.set()
-        return self.value
-
-    async def begins(self) -> None:
-        """Return when a thread is in here."""
-        await reached(self.entered)
-
-    def let_go(self) -> None:
-        self._may_go.set()
-
-    async def ends(self) -> None:
-        """Let the thread go, and return when it has ended and the loop knows."""
-        self.let_go()
-        await reached(self.left)
-        await passes()
 
 
 @MANUAL
@@ -460,6 +416,51 @@ async def test_a_thread_of_a_cancelled_node_calls_into_the_loop(
     assert statuses(await run.wait()) == {"node": "CANCELLED"}
 
 
+class _NotingLoop(ManualLoop):
+    """An event loop that notes when another thread has posted something to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.posted = threading.Event()
+
+    def call_soon_threadsafe(self, *arguments: Any, **options: Any) -> Any:
+        handle = super().call_soon_threadsafe(*arguments, **options)
+        self.posted.set()
+        return handle
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("cancel", ["caller", "timeout"])
+def test_a_thread_calls_into_the_loop_while_its_run_is_being_cancelled(
+    turns: int, cancel: str
+) -> None:
+    """What the thread has called, and the cancellation, so many turns of the loop later, both come
+    to their end, whichever is noticed first.
+    """
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        work = Work(then=lambda: anyio.from_thread.run(run_nested))
+        executor = DynamicExecutor(graph(node=None))
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(executor.execute, {"node": work}, timeout=5))
+                await work.begins()
+                await passes()
+                loop.posted.clear()
+                work.let_go()
+                assert loop.posted.wait(GUARD)
+                await passes(turns)
+                if cancel == "caller":
+                    scope.cancel()
+                else:
+                    advance(6)
+        assert work.left.is_set()
+
+    with asyncio.Runner(loop_factory=_NotingLoop) as runner:
+        runner.run(main())
+
+
 @MANUAL
 async def test_a_thread_that_was_given_up_calls_into_the_loop() -> None:
     """It runs a nested graph, which ends, or is refused; then the thread's slot is free."""
@@ -471,6 +472,73 @@ async def test_a_thread_that_was_given_up_calls_into_the_loop() -> None:
         await passes()
         work.let_go()
     assert (await run.wait())["rest"].result == "ran"
+
+
+# --- a program that does not know of anyio -------------------------------------------------------
+
+
+def test_a_thread_that_ends_in_a_plain_asyncio_program() -> None:
+    """Under `asyncio.run`, too, a thread that was given up hands on its slot when it ends."""
+
+    async def main() -> ExecutionResult:
+        work = Work()
+        executor = DynamicExecutor(graph(late=TWO, rest=None), max_workers=1)
+        async with executor.start({"late": work, "rest": lambda: "ran"}) as run:
+            await work.begins()
+            advance(3)
+            await passes()
+            work.let_go()
+        return await run.wait()
+
+    with asyncio.Runner(loop_factory=ManualLoop) as runner:
+        result = runner.run(main())
+    assert statuses(result) == {"late": "FAILED", "rest": "COMPLETED"}
+
+
+async def from_a_callback(change: Callable[..., None], *arguments: object) -> None:
+    asyncio.get_running_loop().call_soon(change, *arguments)
+
+
+async def from_a_thread(change: Callable[..., None], *arguments: object) -> None:
+    await asyncio.to_thread(change, *arguments)
+
+
+@pytest.mark.parametrize("outside", [from_a_callback, from_a_thread])
+def test_who_takes_part_in_a_plain_asyncio_program(
+    outside: Callable[..., Awaitable[None]],
+) -> None:
+    """Under `asyncio.run`, too, a bare callback of the loop, and another thread, may cancel a ready
+    node, which starts what waits for that, and open a gate.
+    """
+    work, gate = Work(), Gate()
+    cleanup = NodePolicy(trigger=all_done)
+    dag = graph("asks>after victim>clean", holder=None, victim=None, clean=cleanup)
+    tasks = {"asks": gate.wait, "after": checkpoint, "clean": checkpoint}
+    tasks |= {"holder": work, "victim": nothing}
+
+    async def main() -> ExecutionResult:
+        async with DynamicExecutor(dag, max_workers=1).start(tasks) as run:
+            await work.begins()
+            assert run.status("victim").name == "READY"
+            await outside(run.cancel_node, "victim")
+            await passes()
+            assert run.status("clean").name == "COMPLETED"
+            await outside(gate.open)
+            await passes()
+            assert run.status("after").name == "COMPLETED"
+            work.let_go()
+        return await run.wait()
+
+    assert statuses(asyncio.run(main())) == {
+        "holder": "COMPLETED",
+        "victim": "CANCELLED",
+        "clean": "COMPLETED",
+        "asks": "COMPLETED",
+        "after": "COMPLETED",
+    }
+
+
+# --- the end of the run --------------------------------------------------------------------------
 
 
 @MANUAL
@@ -607,231 +675,6 @@ async def test_shared_limits_are_in_use_until_the_thread_has_ended() -> None:
     work.let_go()
     while not await anyio.to_thread.run_sync(is_free_elsewhere):
         await checkpoint()
-
-
-# --- check_cancelled -----------------------------------------------------------------------------
-
-
-def test_check_cancelled_does_nothing_outside_a_run() -> None:
-    """A task that calls it can be tested by itself."""
-    assert check_cancelled() is None
-
-
-@MANUAL
-async def test_check_cancelled_does_nothing_as_long_as_nobody_cancels() -> None:
-    """In a sync task, an async task, an expander, a thread that an async task has started, with and
-    without a timeout, it returns.
-    """
-
-    async def expand(name: str, result: object) -> None:
-        check_cancelled()
-
-    async def task() -> str:
-        check_cancelled()
-        await anyio.to_thread.run_sync(check_cancelled)
-        return "went on"
-
-    for policy in (None, NodePolicy(timeout=GUARD), NodePolicy(retry=Retry(2))):
-        dag = graph(sync=policy, loop=policy)
-        executor = DynamicExecutor(dag, {"sync": expand, "loop": lambda n, r: check_cancelled()})
-        result = await executor.execute({"sync": check_cancelled, "loop": task})
-        assert [node.error for node in result.node_results.values()] == [None, None]
-        assert result["loop"].result == "went on"
-
-
-@MANUAL
-@pytest.mark.parametrize("run_is_over", [False, True])
-async def test_check_cancelled_in_a_thread_that_was_given_up(run_is_over: bool) -> None:
-    """From its deadline on it raises in the thread, which ends with that, also when the node has
-    long been FAILED, and when the run has ended.
-    """
-    work = Work(then=check_cancelled)
-    gate = anyio.Event()
-
-    async def other() -> None:
-        if not run_is_over:
-            await gate.wait()
-
-    async with DynamicExecutor(graph(node=TWO, other=None)).start(
-        {"node": work, "other": other}
-    ) as run:
-        await work.begins()
-        check_cancelled()  # in the program itself: nothing
-        advance(3)
-        await passes()
-        if run_is_over:
-            await run.wait()
-        await work.ends()
-        gate.set()
-    assert isinstance(work.raised, dagron.Cancelled)
-    assert str(work.raised) == (
-        "node 'node' is cancelled, or its time is over\n  help: let this pass; clean up in finally"
-    )
-    result = await run.wait()
-    assert statuses(result) == {"node": "FAILED", "other": "COMPLETED"}
-    assert isinstance(result["node"].error, NodeTimeoutError)
-
-
-@MANUAL
-async def test_check_cancelled_in_the_attempt_after_a_timeout() -> None:
-    """A thread that was given up is told to stop; the next attempt at the same node is not."""
-    first = Work(then=check_cancelled)
-    attempts = []
-
-    def task() -> str:
-        attempts.append(1)
-        if len(attempts) == 1:
-            first()
-        check_cancelled()
-        return "second"
-
-    policy = NodePolicy(timeout=2, retry=Retry(3, initial_delay=0))
-    async with DynamicExecutor(graph(node=policy)).start({"node": task}) as run:
-        await first.begins()
-        advance(3)
-        await passes()
-        first.let_go()
-    assert (await run.wait())["node"].result == "second"
-    assert isinstance(first.raised, dagron.Cancelled)
-
-
-async def cancel_all(run: dagron.Run) -> None:
-    run.cancel()
-
-
-async def cancel_by_name(run: dagron.Run) -> None:
-    run.cancel_node("node")
-
-
-async def cancel_by_modification(run: dagron.Run) -> None:
-    await run.modify(DynamicModification(cancel_nodes=["node"]))
-
-
-@MANUAL
-@pytest.mark.parametrize("policy", [None, TWO], ids=["no timeout", "timeout"])
-@pytest.mark.parametrize("cancel", [cancel_all, cancel_by_name, cancel_by_modification])
-async def test_check_cancelled_in_a_node_that_is_cancelled(
-    cancel: Callable[[dagron.Run], Awaitable[None]], policy: NodePolicy | None
-) -> None:
-    """It raises in the thread when the run, or the node, is cancelled; the node is CANCELLED, not
-    FAILED, and has no error.
-    """
-    work = Work(then=check_cancelled)
-    async with DynamicExecutor(graph(node=policy)).start({"node": work}) as run:
-        await work.begins()
-        await cancel(run)
-        await passes()
-        work.let_go()
-    node = (await run.wait())["node"]
-    assert isinstance(work.raised, dagron.Cancelled)
-    assert (str(node.status), node.error, node.errors) == ("CANCELLED", None, ())
-
-
-@MANUAL
-async def test_check_cancelled_when_the_caller_is_cancelled() -> None:
-    """It raises in the threads of a run whose caller is cancelled, and `execute` raises after."""
-    work = Work(then=check_cancelled)
-    async with anyio.create_task_group() as group:
-        group.start_soon(run_one, work, None)
-        await work.begins()
-        group.cancel_scope.cancel()
-        with anyio.CancelScope(shield=True):
-            await passes()
-        work.let_go()
-    assert isinstance(work.raised, dagron.Cancelled)
-    assert work.left.is_set()
-
-
-@MANUAL
-async def test_check_cancelled_is_about_one_node() -> None:
-    """When one node is cancelled, or out of time, it does nothing in the others."""
-    cancelled, late, other = (Work(then=check_cancelled) for _ in range(3))
-    dag = graph(cancelled=None, late=TWO, other=NodePolicy(timeout=60))
-    tasks = {"cancelled": cancelled, "late": late, "other": other}
-    async with DynamicExecutor(dag, max_workers=3).start(tasks) as run:
-        for work in (cancelled, late, other):
-            await work.begins()
-        run.cancel_node("cancelled")
-        advance(3)
-        await passes()
-        for work in (cancelled, late, other):
-            await work.ends()
-    assert statuses(await run.wait()) == {
-        "cancelled": "CANCELLED",
-        "late": "FAILED",
-        "other": "COMPLETED",
-    }
-    assert other.raised is None
-
-
-@MANUAL
-@pytest.mark.parametrize("in_thread", [False, True], ids=["async", "sync"])
-async def test_a_task_that_raises_cancelled_by_itself(in_thread: bool) -> None:
-    """A node that ends with `dagron.Cancelled` although nobody cancelled it is FAILED, once."""
-    calls = []
-
-    def sync() -> None:
-        calls.append(1)
-        raise dagron.Cancelled("for no reason")
-
-    async def task() -> None:
-        sync()
-
-    node = await run_one(
-        sync if in_thread else task, NodePolicy(timeout=9, retry=Retry(3, initial_delay=0))
-    )
-    assert (str(node.status), node.attempts, calls) == ("FAILED", 1, [1])
-    assert type(node.error) is dagron.Cancelled
-
-
-@MANUAL
-@pytest.mark.parametrize("grouped", [False, True])
-async def test_an_async_task_whose_own_thread_is_told_to_stop(grouped: bool) -> None:
-    """An async task waits for a thread of its own, which calls `check_cancelled`: out of time it
-    fails with `NodeTimeoutError` and is retried, cancelled it is CANCELLED, also when `Cancelled`
-    comes in a group.
-    """
-    for cancelled in (False, True):
-        work = Work(then=check_cancelled)
-
-        async def task(work: Work = work) -> str:
-            if work.left.is_set():
-                return "second"
-            if not grouped:
-                await anyio.to_thread.run_sync(work)
-            async with anyio.create_task_group() as group:
-                group.start_soon(anyio.to_thread.run_sync, work)
-            return "went on"
-
-        policy = NodePolicy(timeout=2, retry=Retry(2, initial_delay=0))
-        async with DynamicExecutor(graph(node=policy)).start({"node": task}) as run:
-            await work.begins()
-            if cancelled:
-                run.cancel()
-            else:
-                advance(3)
-            await passes()
-            work.let_go()
-        node = (await run.wait())["node"]
-        assert isinstance(work.raised, dagron.Cancelled)
-        if cancelled:
-            assert (str(node.status), node.error) == ("CANCELLED", None)
-        else:
-            assert (node.result, node.attempts) == ("second", 2)
-            assert [type(error) for error in node.errors] == [NodeTimeoutError]
-
-
-@VIRTUAL
-async def test_check_cancelled_in_the_cleanup_of_a_task_that_is_out_of_time() -> None:
-    """A task that calls it while it is being cancelled by its timeout is out of time."""
-
-    async def task() -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            check_cancelled()
-
-    assert isinstance((await run_one(task)).error, NodeTimeoutError)
 
 
 # --- one call in a thread ------------------------------------------------------------------------

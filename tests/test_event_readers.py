@@ -1,8 +1,7 @@
 """Those who read a run's events: late, slow, many, after the end, or not at all."""
 
 import gc
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -11,35 +10,20 @@ import pytest
 
 import dagron
 import dagron._stream
-from dagron import DynamicExecutor, Event, EventReader, NodePolicy, NodeStatus, Retry, Run
-from faults import GUARD, graph, passes, until
+from dagron import Event, EventReader, NodePolicy, Retry, Run
+from faults import graph, passes, until
+from handles import (
+    COMPLETED,
+    READY,
+    RUNNING,
+    SKIPPED,
+    Modification,
+    Node,
+    fail,
+    noop,
+    running,
+)
 from replica import Replica, assert_one_ending_each, everything, is_done, kinds
-
-Node = dagron.DynamicNodeSpec
-Modification = dagron.DynamicModification
-PENDING, READY, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELLED = NodeStatus
-
-
-@asynccontextmanager
-async def running(
-    dag: dagron.DAG,
-    tasks: Mapping[str, Any],
-    expanders: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> AsyncIterator[Run]:
-    """The block of a run, under a guard against hanging."""
-    with anyio.fail_after(GUARD):
-        async with DynamicExecutor(dag, expanders, **options).start(tasks) as run:
-            yield run
-
-
-async def noop() -> str:
-    return "done"
-
-
-async def fail() -> None:
-    raise ValueError("wrong")
-
 
 # --- readers -------------------------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
@@ -12,35 +10,21 @@ import pytest
 
 import dagron
 import dagron._stream
-from dagron import DynamicExecutor, Edge, Event, NodePolicy, NodeStatus, Retry, Run
+from dagron import DynamicExecutor, Edge, Event, NodePolicy, Retry, Run
 from faults import GUARD, graph, passes, until
+from handles import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    RUNNING,
+    SKIPPED,
+    Modification,
+    Node,
+    fail,
+    noop,
+    running,
+)
 from replica import Replica, assert_one_ending_each, everything, kinds
-
-Node = dagron.DynamicNodeSpec
-Modification = dagron.DynamicModification
-PENDING, READY, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELLED = NodeStatus
-
-
-@asynccontextmanager
-async def running(
-    dag: dagron.DAG,
-    tasks: Mapping[str, Any],
-    expanders: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> AsyncIterator[Run]:
-    """The block of a run, under a guard against hanging."""
-    with anyio.fail_after(GUARD):
-        async with DynamicExecutor(dag, expanders, **options).start(tasks) as run:
-            yield run
-
-
-async def noop() -> str:
-    return "done"
-
-
-async def fail() -> None:
-    raise ValueError("wrong")
-
 
 # --- what is told --------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """examples/approval.py: approved, rejected, asked on a terminal or over HTTP; what goes wrong."""
 
 import hashlib
-import importlib
 import os
 import re
 import signal
@@ -11,7 +10,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -21,26 +19,16 @@ from typing import Any
 import pytest
 
 import dagron
+from example_runs import Seen, caller, command, imported, runner
 from ways import GUARD
 
-ROOT = Path(__file__).resolve().parents[1]
-PROGRAM = ROOT / "examples" / "approval.py"
+run = runner("approval")
 
 
 @pytest.fixture(scope="module")
-def approval() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "examples")
-        return importlib.import_module("approval")
-
-
-@dataclass
-class Seen:
-    """What `main` returned, and what it said."""
-
-    code: int
-    out: str
-    err: str
+def approval() -> Iterator[ModuleType]:
+    with imported("approval") as [module]:
+        yield module
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -48,26 +36,7 @@ def seen(
     approval: ModuleType, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Seen]:
     """Run the program in this process, on either backend."""
-
-    def call(*arguments: object) -> Seen:
-        code = approval.main([*map(str, arguments), "--backend", request.param])
-        return Seen(code, *capsys.readouterr())
-
-    return call
-
-
-def command(*arguments: object) -> dict[str, Any]:
-    """How to run the program as a user would."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {
-        "args": [sys.executable, "-W", "error", str(PROGRAM), *map(str, arguments)],
-        "env": {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"},
-        "encoding": "utf-8",
-    }
-
-
-def run(*arguments: object, typed: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(**command(*arguments), input=typed, capture_output=True, timeout=60)
+    return caller(approval.main, request.param, capsys)
 
 
 def fill(folder: Path, contents: dict[str, str]) -> Path:
@@ -279,7 +248,7 @@ def test_asked_on_the_terminal(photos: Path, typed: str, code: int) -> None:
 def waiting(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """The program with --wait, its address, and the path of its server under which one decides."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(**command(*arguments, "--wait"), **pipes) as process:
+    with subprocess.Popen(**command("approval", *arguments, "--wait"), **pipes) as process:
         try:
             assert process.stdout is not None
             for line in process.stdout:

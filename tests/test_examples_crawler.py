@@ -1,11 +1,9 @@
 """examples/crawler.py on the site that it builds, on given folders, and on bad servers."""
 
-import importlib
 import os
 import re
 import socket
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,29 +20,23 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 import dagron
+from example_runs import ROOT, Seen, caller, imported, runner
 from ways import GUARD, Inside
 
-ROOT = Path(__file__).resolve().parents[1]
+run = runner("crawler")
 
 
 @pytest.fixture(scope="module")
 def crawler() -> Iterator[SimpleNamespace]:
     """The modules of the example, as a script in their folder sees them."""
     names = ["crawler", "_pages", "_loopback", "_python_site"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "examples")
-        main, pages, loopback, site = map(importlib.import_module, names)
+    with imported(*names) as [main, pages, loopback, site], pytest.MonkeyPatch.context() as patch:
         patch.setattr(main, "RETRY", dagron.Retry(3, ConnectionError, initial_delay=0))
         yield SimpleNamespace(main=main, pages=pages, loopback=loopback, site=site)
 
 
-@dataclass
-class Seen:
-    """What `main` returned, and what it said."""
-
-    code: int
-    out: str
-    err: str
+class Report(Seen):
+    """What the crawler says, section by section."""
 
     @property
     def sections(self) -> dict[str, list[str]]:
@@ -55,26 +47,9 @@ class Seen:
 @pytest.fixture(params=["asyncio", "trio"])
 def seen(
     crawler: SimpleNamespace, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Seen]:
+) -> Callable[..., Report]:
     """Run the program in this process, on either backend."""
-
-    def call(*arguments: object) -> Seen:
-        code = crawler.main.main([*map(str, arguments), "--backend", request.param])
-        return Seen(code, *capsys.readouterr())
-
-    return call
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the program as a user would."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return subprocess.run(
-        [sys.executable, "-W", "error", ROOT / "examples" / "crawler.py", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-    )
+    return caller(crawler.main.main, request.param, capsys, Report)
 
 
 def fill(folder: Path, **pages: str) -> Path:
@@ -127,7 +102,7 @@ def default() -> subprocess.CompletedProcess[str]:
 def test_default(default: subprocess.CompletedProcess[str]) -> None:
     """Given nothing, the program crawls two hosts and has something to say in every section."""
     assert (default.returncode, default.stderr) == (0, "")
-    sections = Seen(0, default.stdout, "").sections
+    sections = Report(0, default.stdout, "").sections
     assert list(sections) == [
         "Pages by depth",
         "Broken links",
@@ -143,7 +118,7 @@ def test_default(default: subprocess.CompletedProcess[str]) -> None:
 
 def test_default_calendar(default: subprocess.CompletedProcess[str]) -> None:
     """The calendar has no end: the guard refuses the month that would be too much, as a whole."""
-    sections = Seen(0, default.stdout, "").sections
+    sections = Report(0, default.stdout, "").sections
     # In 1991, February has 28 days, March 31, April 30 and May 31; and each links to the next.
     pages = [int(line.split()[1]) for line in sections["Pages by depth"]]
     assert pages[0] == 1
@@ -160,7 +135,7 @@ def test_default_is_the_same_on_trio(default: subprocess.CompletedProcess[str]) 
 
 
 def test_documentation_agrees_with_another_crawler(
-    crawler: SimpleNamespace, seen: Callable[..., Seen], tmp_path: Path
+    crawler: SimpleNamespace, seen: Callable[..., Report], tmp_path: Path
 ) -> None:
     """Of what pydoc writes, pages by depth, broken links and who has them are as counted twice."""
     crawler.site.write_documentation(tmp_path, "elsewhere.invalid")
@@ -193,7 +168,7 @@ def test_documentation_agrees_with_another_crawler(
 # ---- a given folder -----------------------------------------------------------------------------
 
 
-def test_given_folder(seen: Callable[..., Seen], tmp_path: Path) -> None:
+def test_given_folder(seen: Callable[..., Report], tmp_path: Path) -> None:
     """Pages, images and styles are followed, anchors and other places are not."""
     fill(
         tmp_path,
@@ -222,7 +197,7 @@ def test_given_folder(seen: Callable[..., Seen], tmp_path: Path) -> None:
     }
 
 
-def test_depth(seen: Callable[..., Seen], tmp_path: Path) -> None:
+def test_depth(seen: Callable[..., Report], tmp_path: Path) -> None:
     """No page beyond the given depth is read; how many links lead there is said."""
     fill(tmp_path, index=to("a.html"), a=to("b.html"), b=to("c.html"), c=to("d.html"), d="")
     assert seen(tmp_path, "--depth", "2").sections == {
@@ -236,7 +211,7 @@ def test_depth(seen: Callable[..., Seen], tmp_path: Path) -> None:
     assert list(seen(tmp_path, "--depth", "4").sections) == ["Pages by depth"]
 
 
-def test_depth_is_the_distance(seen: Callable[..., Seen], tmp_path: Path) -> None:
+def test_depth_is_the_distance(seen: Callable[..., Report], tmp_path: Path) -> None:
     """A page has the depth of the shortest way to it, and what lies behind it as well."""
     fill(tmp_path, index=to("a.html", "b.html"), a=to("b.html"), b=to("c.html"), c=to("a.html"))
     assert seen(tmp_path).sections == {
@@ -245,28 +220,28 @@ def test_depth_is_the_distance(seen: Callable[..., Seen], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["index", "other"])
-def test_empty_site(seen: Callable[..., Seen], tmp_path: Path, name: str) -> None:
+def test_empty_site(seen: Callable[..., Report], tmp_path: Path, name: str) -> None:
     """An empty page is a page, and an empty folder is one too: its listing."""
     fill(tmp_path, **{name: ""})
     pages = {"index": ["  0  1 page"], "other": ["  0  1 page", "  1  1 page"]}
     assert seen(tmp_path).sections == {"Pages by depth": pages[name]}
 
 
-def test_empty_folder(seen: Callable[..., Seen], tmp_path: Path) -> None:
+def test_empty_folder(seen: Callable[..., Report], tmp_path: Path) -> None:
     """Of a folder without any file the listing is read."""
     told = seen(tmp_path)
     assert (told.code, told.err) == (0, "")
     assert told.sections == {"Pages by depth": ["  0  1 page"]}
 
 
-def test_no_folder(seen: Callable[..., Seen], tmp_path: Path) -> None:
+def test_no_folder(seen: Callable[..., Report], tmp_path: Path) -> None:
     """What is no folder is refused with one line and the code 2."""
     told = seen(tmp_path / "gone")
     assert (told.code, told.out) == (2, "")
     assert told.err == f"error: {tmp_path / 'gone'} is no folder\n"
 
 
-def test_loops(seen: Callable[..., Seen], tmp_path: Path) -> None:
+def test_loops(seen: Callable[..., Report], tmp_path: Path) -> None:
     """A page that links to itself, and pages that link in a circle, are read once."""
     fill(
         tmp_path,
@@ -293,7 +268,7 @@ def test_broken_html(crawler: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("junk", ["<![foo[x]]>", "<!ENTITY % x>", "<?php", "<" * 50, "&#xD800;"])
-def test_broken_declarations(seen: Callable[..., Seen], tmp_path: Path, junk: str) -> None:
+def test_broken_declarations(seen: Callable[..., Report], tmp_path: Path, junk: str) -> None:
     """What stands before a broken declaration counts, and the other pages are read."""
     fill(tmp_path, index=f"{to('a.html')}{junk}", a=f"{to('b.html')}{junk}", b=junk)
     told = seen(tmp_path)
@@ -301,7 +276,7 @@ def test_broken_declarations(seen: Callable[..., Seen], tmp_path: Path, junk: st
     assert told.sections == {"Pages by depth": ["  0  1 page", "  1  1 page", "  2  1 page"]}
 
 
-def test_bytes_that_are_no_text(seen: Callable[..., Seen], tmp_path: Path) -> None:
+def test_bytes_that_are_no_text(seen: Callable[..., Report], tmp_path: Path) -> None:
     """A page that is no UTF-8, or no text at all, is read as far as it goes."""
     fill(tmp_path, a="")
     (tmp_path / "index.html").write_bytes(b"\xff\xfe\x00<a href='a.html'>\xff</a>" + os.urandom(99))
@@ -330,7 +305,7 @@ ODD_NAMES = [
 ]
 
 
-def test_odd_names(seen: Callable[..., Seen], tmp_path: Path) -> None:
+def test_odd_names(seen: Callable[..., Report], tmp_path: Path) -> None:
     """Files of any name are found by the listing of their folder, each once."""
     for name in ODD_NAMES:
         (tmp_path / f"{name}.html").write_text("no link")
@@ -364,7 +339,7 @@ ODD_LINKS = [
 ]
 
 
-def test_odd_links(seen: Callable[..., Seen], tmp_path: Path) -> None:
+def test_odd_links(seen: Callable[..., Report], tmp_path: Path) -> None:
     """Links of any form are asked for, counted as elsewhere, or reported as unusable."""
     fill(tmp_path, index=to(*ODD_LINKS, "good.html"), good="")
     told = seen(tmp_path)
@@ -378,7 +353,7 @@ def test_odd_links(seen: Callable[..., Seen], tmp_path: Path) -> None:
     assert set(broken[1::2]) == {"    on site/, site/?query%20only"}
 
 
-def test_growth_is_guarded(seen: Callable[..., Seen], tmp_path: Path) -> None:
+def test_growth_is_guarded(seen: Callable[..., Report], tmp_path: Path) -> None:
     """A level that is too large is refused as a whole; what was read before is reported."""
     fill(
         tmp_path,
@@ -568,7 +543,7 @@ def test_no_server(crawler: SimpleNamespace) -> None:
 
 
 def test_start_page_that_is_missing(
-    crawler: SimpleNamespace, seen: Callable[..., Seen], monkeypatch: pytest.MonkeyPatch
+    crawler: SimpleNamespace, seen: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the start page cannot be read the report says so, with the code 1."""
     handler = Fake(crawler, {}).handler()
@@ -630,7 +605,7 @@ def test_hostile_answers(fake: Callable[..., Fake]) -> None:
 
 
 def test_hostile_words_are_shown_as_text(
-    crawler: SimpleNamespace, seen: Callable[..., Seen], monkeypatch: pytest.MonkeyPatch
+    crawler: SimpleNamespace, seen: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a server says of a missing page reaches the terminal as text only."""
     pages = {"/": to("/x"), "/x": answering(500, "\x1b[31mred\x07")}
@@ -674,7 +649,7 @@ def test_large_page(
 
 
 def test_ctrl_c(
-    crawler: SimpleNamespace, seen: Callable[..., Seen], monkeypatch: pytest.MonkeyPatch
+    crawler: SimpleNamespace, seen: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C ends the program with 130 and one line, and the server ends with it."""
 

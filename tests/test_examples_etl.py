@@ -1,11 +1,8 @@
 """examples/etl_tables.py on the database that it builds, on given ones, and on what goes wrong."""
 
-import importlib
-import os
 import re
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,9 +15,9 @@ from typing import Any
 import pytest
 
 import dagron
+from example_runs import imported, runner
 
-ROOT = Path(__file__).resolve().parents[1]
-PROGRAM = ROOT / "examples" / "etl_tables.py"
+run = runner("etl_tables")
 
 SHOP = """
 CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, friend INTEGER REFERENCES users);
@@ -65,9 +62,7 @@ HOSTILE = [
 def etl() -> Iterator[SimpleNamespace]:
     """The modules of the example, as a script in their folder sees them."""
     names = ["etl_tables", "_python_catalog", "_sqlite_profile", "_markdown_report"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "examples")
-        main, catalog, profile, report = map(importlib.import_module, names)
+    with imported(*names) as [main, catalog, profile, report]:
         yield SimpleNamespace(main=main, catalog=catalog, profile=profile, report=report)
 
 
@@ -109,19 +104,6 @@ def make(path: Path, script: str) -> Path:
 
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def run(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the program as a user would."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return subprocess.run(
-        [sys.executable, PROGRAM, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1", **environment},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-    )
 
 
 @dataclass

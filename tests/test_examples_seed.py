@@ -1,23 +1,20 @@
 """examples/seed_examples.py: its scenarios, awaited and blocking, and the program as it is run."""
 
-import importlib
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 from types import ModuleType
 
 import anyio
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from example_runs import imported, runner
+
+run = runner("seed_examples")
 
 
 @pytest.fixture(scope="module")
-def seed() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "examples")
-        return importlib.import_module("seed_examples")
+def seed() -> Iterator[ModuleType]:
+    with imported("seed_examples") as [module]:
+        yield module
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -130,17 +127,6 @@ def test_a_difference_is_seen(seed: ModuleType) -> None:
     good, bad = seed.failing_expander(careful=True), seed.failing_expander()
     assert not seed.same(good.blocking(), bad.blocking())
     assert not seed.same(seed.fan_out().blocking(), seed.etl().blocking())
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return subprocess.run(
-        [sys.executable, ROOT / "examples" / "seed_examples.py", *arguments],
-        env={**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-    )
 
 
 def test_as_a_program() -> None:

@@ -435,7 +435,7 @@ async def test_a_kept_error_does_not_keep_the_run(kind: str) -> None:
         result = await run(dag, tasks, expanders)
         with suppress(dagron.RunFailedError):
             result.raise_for_failures()
-        assert [type(thing) for thing in alive()] == [Canary]
+        assert [type(thing) for thing in alive(1)] == [Canary]
         errors = [node.error for node in result.node_results.values() if node.error]
         assert bool(errors) is ("success" not in kind)
         del result

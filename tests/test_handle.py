@@ -3,8 +3,6 @@
 import gc
 import logging
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -13,33 +11,22 @@ import anyio.from_thread
 import pytest
 
 import dagron
-from dagron import DynamicExecutor, NodePolicy, NodeStatus, Retry, Run
+from dagron import DynamicExecutor, NodePolicy, Retry, Run
 from faults import GUARD, graph, hold, passes, until
-
-Node = dagron.DynamicNodeSpec
-Modification = dagron.DynamicModification
-PENDING, READY, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELLED = NodeStatus
-
-
-@asynccontextmanager
-async def running(
-    dag: dagron.DAG,
-    tasks: Mapping[str, Any],
-    expanders: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> AsyncIterator[Run]:
-    """The block of a run, under a guard against hanging."""
-    with anyio.fail_after(GUARD):
-        async with DynamicExecutor(dag, expanders, **options).start(tasks) as run:
-            yield run
-
-
-async def noop() -> str:
-    return "done"
-
-
-async def fail() -> None:
-    raise ValueError("wrong")
+from handles import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    PENDING,
+    READY,
+    RUNNING,
+    SKIPPED,
+    Modification,
+    Node,
+    fail,
+    noop,
+    running,
+)
 
 
 async def settled(run: Run) -> None:

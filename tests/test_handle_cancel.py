@@ -10,43 +10,19 @@ import anyio.from_thread
 import pytest
 
 import dagron
-from dagron import DynamicExecutor, NodePolicy, NodeStatus, Retry, Run
+from dagron import DynamicExecutor, NodePolicy, Retry, Run
 from faults import GUARD, graph, hold, passes, until
-
-Node = dagron.DynamicNodeSpec
-Modification = dagron.DynamicModification
-PENDING, READY, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELLED = NodeStatus
-
-
-def start(dag: dagron.DAG, tasks: dict[str, Any], **options: Any) -> Run:
-    return DynamicExecutor(dag, **options).start(tasks)
-
-
-async def noop() -> str:
-    return "done"
-
-
-class Tidying:
-    """A task that runs until it is cancelled, and takes its time to tidy up."""
-
-    def __init__(self) -> None:
-        self.begun = self.ended = 0
-
-    async def __call__(self) -> None:
-        self.begun += 1
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await passes(5)
-            self.ended += 1
-
-    async def has_begun(self) -> None:
-        await until(lambda: self.begun)
-
-    def assert_all_ended(self) -> None:
-        assert self.begun == self.ended
-
+from handles import (
+    CANCELLED,
+    COMPLETED,
+    RUNNING,
+    SKIPPED,
+    Modification,
+    Node,
+    Tidying,
+    noop,
+    start,
+)
 
 # --- cancel --------------------------------------------------------------------------------------
 

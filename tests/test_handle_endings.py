@@ -11,54 +11,32 @@ import anyio.from_thread
 import pytest
 
 import dagron
-from dagron import DynamicExecutor, NodePolicy, NodeStatus, Run
-from faults import GUARD, ON_ASYNCIO, Canary, graph, hold, new_objects_only, passes, program, until
-from test_faults_cancellation import (
+from cancelling import (
     EVERYWHERE,
     NATIVE,
-    Cancel,
-    Steps,
+    Make,
     Twelve,
     Way,
-    leaving_nothing,
+    assert_every_pass_can_be_cancelled,
+    assert_every_step_can_be_cancelled,
     ways,
 )
+from dagron import DynamicExecutor, NodePolicy, Run
+from faults import GUARD, ON_ASYNCIO, Canary, graph, hold, new_objects_only, passes, program, until
+from handles import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    READY,
+    RUNNING,
+    SKIPPED,
+    Modification,
+    Node,
+    Tidying,
+    noop,
+    start,
+)
 from test_faults_scheduler import METHODS, break_method
-
-Node = dagron.DynamicNodeSpec
-Modification = dagron.DynamicModification
-PENDING, READY, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELLED = NodeStatus
-
-
-def start(dag: dagron.DAG, tasks: dict[str, Any], **options: Any) -> Run:
-    return DynamicExecutor(dag, **options).start(tasks)
-
-
-async def noop() -> str:
-    return "done"
-
-
-class Tidying:
-    """A task that runs until it is cancelled, and takes its time to tidy up."""
-
-    def __init__(self) -> None:
-        self.begun = self.ended = 0
-
-    async def __call__(self) -> None:
-        self.begun += 1
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await passes(5)
-            self.ended += 1
-
-    async def has_begun(self) -> None:
-        await until(lambda: self.begun)
-
-    def assert_all_ended(self) -> None:
-        assert self.begun == self.ended
-
 
 # --- the block is left by an exception -----------------------------------------------------------
 
@@ -470,42 +448,13 @@ class TwelveBeside(Twelve):
         self._block = block
 
     async def execute(self) -> dagron.ExecutionResult:
-        expand_d = self._expand_d if self._threads else self._expand_d_async
-        expanders = {"c": self._expand_c, "d": expand_d}
-        executor = DynamicExecutor(self.dag, expanders, max_workers=2)
-        async with executor.start({name: self._task(name) for name in self.dag}) as run:
+        async with self._executor().start(self._tasks()) as run:
             await self._block(run)
         return await run.wait()
 
 
-async def cancel_at_step(way: Way, block: Block, k: int) -> tuple[bool, TwelveBeside]:
-    """Cancel the caller at the k-th step of a node; tell whether that raised."""
-    made: list[TwelveBeside] = []
-
-    async def execute(cancel: Cancel) -> None:
-        twelve = TwelveBeside(Steps(k, cancel), block)
-        made.append(twelve)
-        try:
-            await twelve.execute()
-        finally:
-            twelve.assert_nothing_is_left()
-
-    async with leaving_nothing():
-        raised = await way(execute)
-    return raised, made[0]
-
-
-async def assert_every_step_can_be_cancelled(way: Way, block: Block) -> None:
-    raised, twelve = await cancel_at_step(way, block, 0)
-    assert not raised
-    assert len(twelve.begun) == 12
-    for k in range(1, Twelve.steps + 1):
-        raised, twelve = await cancel_at_step(way, block, k)
-        assert raised, f"cancelled at step {k}, and the block was left normally"
-        begun = list(twelve.begun)
-        await passes(3)
-        assert twelve.begun == begun, "a node began after the block was left"
-        twelve.assert_nothing_is_left()
+def beside(block: Block) -> Make:
+    return lambda step, threads: TwelveBeside(step, block, threads)
 
 
 @blocks(*BLOCKS)
@@ -514,7 +463,7 @@ async def test_a_cancellation_at_every_step_ends_everything(way: Way, block: Blo
     """Cancel at every step, in the block or while it is being left: no hang, no leaked task, thread
     or slot, every node has ended, and the block raises.
     """
-    await assert_every_step_can_be_cancelled(way, block)
+    await assert_every_step_can_be_cancelled(way, beside(block))
 
 
 @ON_ASYNCIO
@@ -524,42 +473,7 @@ async def test_a_native_cancellation_at_every_step_ends_everything(way: Way, blo
     """The same by `Task.cancel()` and by `asyncio.timeout`; `asyncio.current_task().cancelling()`
     is 0 after an `asyncio.timeout` around the block.
     """
-    await assert_every_step_can_be_cancelled(way, block)
-
-
-async def cancel_after_passes(way: Way, block: Block, count: int) -> tuple[bool, TwelveBeside]:
-    """Cancel the caller after so many passes of the loop, if the run is not over by then."""
-    made: list[TwelveBeside] = []
-    over: list[bool] = []
-
-    async def cancel_later(cancel: Cancel) -> None:
-        await passes(count)
-        if not over:
-            cancel()
-
-    async with leaving_nothing(), anyio.create_task_group() as host:
-
-        async def execute(cancel: Cancel) -> None:
-            twelve = TwelveBeside(lambda: None, block, threads=False)
-            made.append(twelve)
-            host.start_soon(cancel_later, cancel)
-            try:
-                await twelve.execute()
-            finally:
-                over.append(True)
-                twelve.assert_nothing_is_left()
-
-        raised = await way(execute)
-    return raised, made[0]
-
-
-async def assert_every_pass_can_be_cancelled(way: Way, block: Block) -> None:
-    for count in range(1_000):
-        raised, twelve = await cancel_after_passes(way, block, count)
-        if not raised:
-            break
-    assert len(twelve.begun) == 12, f"cancelled after pass {count}, and the block was left normally"
-    assert count > 12
+    await assert_every_step_can_be_cancelled(way, beside(block))
 
 
 @blocks(waits_for_the_run, leaves_at_once)
@@ -568,7 +482,7 @@ async def test_a_cancellation_in_every_pass_of_the_loop_ends_everything(
     way: Way, block: Block
 ) -> None:
     """The caller is cancelled between any two steps, from outside the run."""
-    await assert_every_pass_can_be_cancelled(way, block)
+    await assert_every_pass_can_be_cancelled(way, beside(block))
 
 
 @ON_ASYNCIO
@@ -578,7 +492,7 @@ async def test_a_native_cancellation_in_every_pass_of_the_loop_ends_everything(
     way: Way, block: Block
 ) -> None:
     """The same by `Task.cancel()` and by `asyncio.timeout`."""
-    await assert_every_pass_can_be_cancelled(way, block)
+    await assert_every_pass_can_be_cancelled(way, beside(block))
 
 
 @ON_ASYNCIO

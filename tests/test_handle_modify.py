@@ -1,7 +1,5 @@
 """Modifications from outside: `await run.modify(...)`."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -9,29 +7,21 @@ import anyio.from_thread
 import pytest
 
 import dagron
-from dagron import DynamicExecutor, Edge, NodePolicy, NodeStatus, Run
+from dagron import DynamicExecutor, Edge, NodePolicy, Run
 from faults import GUARD, graph, passes, until
-
-Node = dagron.DynamicNodeSpec
-Modification = dagron.DynamicModification
-PENDING, READY, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELLED = NodeStatus
-
-
-@asynccontextmanager
-async def running(
-    dag: dagron.DAG,
-    tasks: Mapping[str, Any],
-    expanders: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> AsyncIterator[Run]:
-    """The block of a run, under a guard against hanging."""
-    with anyio.fail_after(GUARD):
-        async with DynamicExecutor(dag, expanders, **options).start(tasks) as run:
-            yield run
-
-
-async def noop() -> str:
-    return "done"
+from handles import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    PENDING,
+    READY,
+    RUNNING,
+    SKIPPED,
+    Modification,
+    Node,
+    noop,
+    running,
+)
 
 
 async def refused(run: Run, modification: Modification, **options: Any) -> list[str]:

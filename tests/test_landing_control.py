@@ -48,7 +48,7 @@ def test_cancelling_a_waiting_node(state: str, by: str | None) -> None:
     assert statuses(run, state) == [state.upper()]
     assert list(run.land(cancelling(state), by)) == []
     assert statuses(run, state, "after", "last") == ["CANCELLED", "SKIPPED", "SKIPPED"]
-    reason = "the expander of 'x'" if by else "the program, through the run's handle"
+    reason = "'x'" if by else "the program, through the run's handle"
     assert str(run.blame(state)) == f"cancelled by {reason}"
     assert run.blame("last") == Blame(Why.CANCELLED, state)
     run.succeed("x")
@@ -136,8 +136,7 @@ def test_an_expander_cannot_cancel_its_own_node() -> None:
         error = refusal(where, cancelling("a", "x", "y"), "x")
         assert found(error) == [("started", "x")]
         assert (
-            "the expander of node 'x' cannot cancel this node itself\n"
-            "  help: raise an exception instead, to fail it"
+            "node 'x' cannot cancel itself\n  help: raise an exception instead, to fail it"
         ) in str(error)
 
 

@@ -12,20 +12,13 @@ import anyio.from_thread
 import pytest
 
 import dagron
-from dagron import DynamicExecutor, Event, EventReader, NodePolicy, NodeStatus, Retry, Run
+from dagron import DynamicExecutor, Event, EventReader, NodePolicy, Retry, Run
 from faults import GUARD, graph, passes, run, until
+from handles import CANCELLED, COMPLETED, FAILED, RUNNING, Modification, Node, noop
 from replica import Replica, assert_one_ending_each, everything, is_done
 from ways import Way
 
-Node = dagron.DynamicNodeSpec
-Modification = dagron.DynamicModification
-PENDING, READY, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELLED = NodeStatus
-
 Observer = Callable[[Event], object]
-
-
-async def noop() -> str:
-    return "done"
 
 
 class Lively:

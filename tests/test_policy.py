@@ -126,7 +126,8 @@ def test_a_policy_without_arguments_changes_nothing() -> None:
 def test_the_signature_says_where_the_rest_comes_from() -> None:
     """`help(NodePolicy)` shows that what is left out is the executor's."""
     parameters = inspect.signature(NodePolicy).parameters
-    assert [*parameters] == ["timeout", "retry", "group", "priority", "trigger"]
+    run = ["timeout", "retry", "group", "priority", "trigger"]
+    assert [*parameters] == [*run, "window", "orphans", "keep"]
     assert {repr(parameter.default) for parameter in parameters.values()} == {"<the executor's>"}
 
 
@@ -249,6 +250,8 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: at_least(float("nan")), ValueError, "at_least takes a share above 0 and up to 1.0, n"),
     (lambda: at_least(True), TypeError, "at_least takes an int or a float, not bool: True"),
     (lambda: at_least("half"), TypeError, "at_least takes an int or a float, not str: 'half'"),
+    (lambda: NodePolicy(window=0), ValueError, "window is at least 1, not 0"),
+    (lambda: NodePolicy(orphans="kill"), ValueError, "orphans is 'finish' or 'cancel', not 'kill'"),
     (lambda: Retry(0), ValueError, "attempts is at least 1, not 0"),
     (lambda: Retry(2.0), TypeError, "attempts is an int, not float: 2.0"),
     (lambda: Retry(True), TypeError, "attempts is an int, not bool: True"),

@@ -628,7 +628,7 @@ def test_a_node_that_is_cancelled_on_its_own_says_why() -> None:
     assert [str(run.blame(name)) for name in "abc"] == [
         "cancelled by the program, through the run's handle",
         "skipped because 'a' was cancelled",
-        "cancelled by the expander of 'x'",
+        "cancelled by 'x'",
     ]
 
 

@@ -15,12 +15,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from dagron import DynamicModification, ModificationError, NodeStatus
 from dagron import _growth as growth
 from dagron import _landing as landing
+from dagron import _retention as retention
 from dagron._admission import Admission
 from dagron._blame import Blame, Why
 from dagron._landing import Landing, examine
 from dagron._lanes import Lanes, Pool
+from dagron._offspring import Offspring
 from dagron._policy import Trigger, all_done
 from dagron._readiness import Readiness
+from dagron._retention import Retention
 from dagron._scheduler import Scheduler
 from machine import edges_of
 from programs import PROGRAMS, Tape, drive
@@ -186,7 +189,7 @@ def test_an_inactive_edge_that_counts_as_met_is_caught(monkeypatch: pytest.Monke
         honest(self, source, target, True)
 
     monkeypatch.setattr(Readiness, "pass_success", deaf)
-    assert "should be SKIPPED" in claim_broken_by(Scheduler)
+    assert claim_broken_by(Scheduler).startswith("one state per node")
 
 
 def test_an_answer_at_landing_that_is_not_heard_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +200,7 @@ def test_an_answer_at_landing_that_is_not_heard_is_caught(monkeypatch: pytest.Mo
         return honest(self, source, target, blame, **{**answers, "taken": True})
 
     monkeypatch.setattr(Readiness, "add_edge", deaf)
-    assert "should be SKIPPED" in claim_broken_by(Scheduler)
+    assert claim_broken_by(Scheduler).startswith("one state per node")
 
 
 def test_a_stranded_clean_up_node_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,6 +351,219 @@ def test_unfair_turns_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Admission, "add", unfair)
     assert claim_broken_by(Scheduler).startswith("turns are kept")
+
+
+# --- streaming -----------------------------------------------------------------------------------
+
+
+class SettledTwice(Scheduler):
+    """Counts an edge that counts as met once more when its source succeeds."""
+
+    def succeed(self, name: str, *answers: Any) -> None:
+        self._readiness.settled.pop(name, None)
+        super().succeed(name, *answers)
+
+
+def test_a_settled_edge_that_counts_twice_is_caught() -> None:
+    """Seeded defect 14: the success of a streaming node releases its children once more."""
+    assert claim_broken_by(SettledTwice).startswith("one state per node")
+
+
+class SettledForNothing(Scheduler):
+    """Skips what a streaming node has added when that fails."""
+
+    def _pass_failure(self, name: str, blame: Blame) -> None:
+        self._readiness.settled.pop(name, None)
+        super()._pass_failure(name, blame)
+
+
+def test_a_child_that_falls_with_a_streaming_node_is_caught() -> None:
+    """Seeded defect 15: a settled edge does not stay so when its source fails."""
+    claim = claim_broken_by(SettledForNothing)
+    assert claim.startswith("one state per node")
+    assert "is SKIPPED and should be" in claim
+
+
+class WaitsForTheExpander(Scheduler):
+    """Lets the children of a streaming node wait for its end."""
+
+    def land(self, *arguments: Any, settled: bool = False, **keywords: Any) -> Sequence[str]:
+        return super().land(*arguments, **keywords)
+
+
+def test_children_that_wait_for_a_streaming_node_are_caught() -> None:
+    """Seeded defect 16: an edge from the node that adds a node does not count as met."""
+    assert claim_broken_by(WaitsForTheExpander).startswith("one state per node")
+
+
+def test_a_settled_edge_that_is_removed_wrongly_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 17: an edge that counted as met is removed as one that was waited for."""
+    honest = Readiness.remove_edge
+
+    def hasty(self: Readiness, source: str, target: str) -> None:
+        self._unsettle(source, target)
+        honest(self, source, target)
+
+    monkeypatch.setattr(Readiness, "remove_edge", hasty)
+    assert claim_broken_by(Scheduler).startswith("one state per node")
+
+
+def test_a_condition_that_is_asked_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 18: at the end of a streaming node, over edges that were judged at landing."""
+    honest = Scheduler.conditions
+
+    def curious(self: Scheduler, name: str) -> Mapping[str, Any]:
+        settled, self._readiness.settled = self._readiness.settled, {}
+        try:
+            return honest(self, name)
+        finally:
+            self._readiness.settled = settled
+
+    monkeypatch.setattr(Scheduler, "conditions", curious)
+    assert claim_broken_by(Scheduler).startswith("conditions are asked for those that wait")
+
+
+@pytest.mark.parametrize("by", [1, -1])
+def test_a_window_that_is_off_by_one_is_caught(by: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 19: one child too many, or too few, before a streaming node waits."""
+    honest = Offspring.wait
+    monkeypatch.setattr(
+        Offspring, "wait", lambda self, parent, limit: honest(self, parent, limit + by)
+    )
+    assert claim_broken_by(Scheduler).startswith("a window is as wide as it says")
+
+
+def test_room_of_which_nobody_hears_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 20: a streaming node is woken one child late."""
+    honest = Offspring.finish
+
+    def late(self: Offspring, name: str, parent: str | None) -> None:
+        waiting = self.waiting.get(parent or "", 0)
+        if waiting > 1:
+            self.waiting[parent or ""] = waiting - 1
+        honest(self, name, parent)
+        if (parent or "") in self.waiting:
+            self.waiting[parent or ""] = waiting
+
+    monkeypatch.setattr(Offspring, "finish", late)
+    assert claim_broken_by(Scheduler).startswith("who waits hears of room")
+
+
+def test_a_removed_child_that_takes_room_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 21: a child that was removed counts as unfinished."""
+    honest = Offspring.finish
+    gone: list[str] = []
+
+    class Removing(Scheduler):
+        def _take_out(self, name: str, touched: dict[str, None]) -> None:
+            gone[:] = [name]
+            super()._take_out(name, touched)
+            gone.clear()
+
+    def forgetful(self: Offspring, name: str, parent: str | None) -> None:
+        if name not in gone:
+            honest(self, name, parent)
+
+    monkeypatch.setattr(Offspring, "finish", forgetful)
+    assert claim_broken_by(Removing).startswith("the unfinished children")
+
+
+# --- retention -----------------------------------------------------------------------------------
+
+
+def test_a_node_that_is_forgotten_while_it_is_needed_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seeded defect 22: a dependent that has started counts as done."""
+    monkeypatch.setattr(retention, "UNDONE", (NodeStatus.PENDING, NodeStatus.READY))
+    assert claim_broken_by(Scheduler).startswith("what nobody needs is spare, and nothing else")
+
+
+SPARE = "what nobody needs is spare"
+
+
+@pytest.mark.parametrize("method", ["add_edge", "remove_edge", "release"])
+def test_retention_that_misses_a_change_is_caught(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeded defect 23: an edge that is added or removed, or an end, makes no difference."""
+    monkeypatch.setattr(Retention, method, lambda self, *names: None)
+    assert claim_broken_by(Scheduler).startswith((SPARE, "what is spare is forgotten"))
+
+
+class RemovedButNeeding(Scheduler):
+    """Judges what a removed node depended on while that node is still there."""
+
+    def _take_out(self, name: str, touched: dict[str, None]) -> None:
+        sources = self._graph.dependencies[name]
+        for source in sources:
+            self.retention.release(source)
+        honest, self.retention.active = self.retention.active, False
+        super()._take_out(name, touched)
+        self.retention.active = honest
+
+
+def test_a_removed_node_that_still_needs_others_is_caught() -> None:
+    """Seeded defect 24: what a removed node depended on is kept for ever."""
+    assert claim_broken_by(RemovedButNeeding).startswith(SPARE)
+
+
+def test_a_word_that_nobody_heeds_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 25: what a node says is to stay of its children."""
+    monkeypatch.setattr(Retention, "adopt", lambda self, name, keep: None)
+    assert claim_broken_by(Scheduler).startswith(SPARE)
+
+
+def test_leaves_that_are_not_kept_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 26: "leaves" means "failures"."""
+    honest = Retention._keep
+
+    def careless(self: Retention, name: str) -> str:
+        return honest(self, name).replace("leaves", "failures")
+
+    monkeypatch.setattr(Retention, "_keep", careless)
+    assert claim_broken_by(Scheduler).startswith(SPARE)
+
+
+class Reminiscent(Scheduler):
+    """Remembers the names of forgotten nodes."""
+
+    def forget(self, name: str) -> bool:
+        self._removed[name] = None
+        return super().forget(name)
+
+
+class Clinging(Scheduler):
+    """Forgets a node, but not how it was to be run."""
+
+    def forget(self, name: str) -> bool:
+        policy = self.policies.get(name)
+        forgotten = super().forget(name)
+        if policy is not None:
+            self.policies[name] = policy
+        return forgotten
+
+
+class Uncounted(Scheduler):
+    """Forgets without counting."""
+
+    def forget(self, name: str) -> bool:
+        super().forget(name)
+        self.forgotten = 0
+        return True
+
+
+@pytest.mark.parametrize(
+    ("defect", "claim"),
+    [
+        (Reminiscent, "removed nodes are listed as they went"),
+        (Clinging, "nothing is kept of removed nodes"),
+        (Uncounted, "the count of forgotten nodes is true"),
+    ],
+)
+def test_what_is_left_of_a_forgotten_node_is_caught(defect: type[Scheduler], claim: str) -> None:
+    """Seeded defect 27: its name, what it is run by, or no count of it."""
+    assert claim_broken_by(defect).startswith(claim)
 
 
 # --- what is told --------------------------------------------------------------------------------

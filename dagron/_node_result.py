@@ -1,0 +1,99 @@
+"""What became of one node."""
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, cast
+
+from dagron._status import NodeStatus
+from dagron._value import Value
+
+EXPANDER_FAILED = "its expander failed"
+FOLD_FAILED = "folding its result failed"
+
+
+class _OpenResult:
+    """The fields of a `NodeResult` before they are frozen, set by plain assignment.
+
+    ``new_result(...)`` makes a `NodeResult`. It takes half a microsecond less per node, which is a
+    third of what recording an outcome costs.
+    """
+
+    __slots__ = (
+        "name",
+        "status",
+        "result",
+        "error",
+        "duration_seconds",
+        "started_at",
+        "attempts",
+        "added_by",
+        "depth",
+        "reason",
+        "errors",
+    )
+
+    name: str
+    status: NodeStatus
+    result: Any
+    error: BaseException | None
+    duration_seconds: float
+    started_at: float | None
+    attempts: int
+    added_by: str | None
+    depth: int
+    reason: str | None
+    errors: tuple[BaseException, ...]
+
+    def __init__(
+        self,
+        name: str,
+        status: NodeStatus,
+        result: Any = None,
+        error: BaseException | None = None,
+        duration_seconds: float = 0.0,
+        started_at: float | None = None,
+        attempts: int = 0,
+        added_by: str | None = None,
+        depth: int = 0,
+        reason: str | None = None,
+        errors: tuple[BaseException, ...] = (),
+    ) -> None:
+        self.name = name
+        self.status = status
+        self.result = result
+        self.error = error
+        self.duration_seconds = duration_seconds
+        self.started_at = started_at
+        self.attempts = attempts
+        self.added_by = added_by
+        self.depth = depth
+        self.reason = reason
+        self.errors = errors
+        self.__class__ = NodeResult
+
+
+class NodeResult(Value, _OpenResult):
+    """What became of one node.
+
+    ``result`` is the task's value, also where the expander failed afterwards; ``error`` the
+    exception of a FAILED node, or what a node raised on its cancellation. ``duration_seconds`` is
+    the time in the task's body alone, in all its attempts, without waiting for a slot or between
+    attempts and without the expander, and 0.0 for a node that never started; ``started_at`` the
+    wall-clock time of its first start in seconds since the epoch, or None. ``attempts`` counts how
+    often the body was started, and ``errors`` has the exceptions of the attempts that failed, in
+    order, also where a later one succeeded. ``added_by`` names the node whose expander added this
+    one, and ``depth`` says how many expansions deep that was; None and 0 for an initial
+    node. ``reason`` says why a node was skipped or cancelled, and names the node to blame; that of
+    a node that FAILED after its body had completed says that its expander failed, or a fold.
+    """
+
+    __slots__ = ()
+    _fields = _compared = _OpenResult.__slots__
+
+    if not TYPE_CHECKING:  # pragma: no branch (the signature is the same, and shown as such)
+
+        @wraps(_OpenResult.__init__)
+        def __init__(self, *arguments, **fields):
+            self.__setstate__(new_result(*arguments, **fields).__getstate__())
+
+
+new_result = cast("type[NodeResult]", _OpenResult)
