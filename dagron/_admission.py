@@ -1,6 +1,6 @@
 """Which nodes hold slots, and whose turn it is to get some."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from math import inf
 
 from dagron._lanes import Lanes, Needs, Pool
@@ -25,6 +25,7 @@ class Admission:
         "_thread_lane",
         "_workers",
         "bounded",
+        "draining",
         "lingering",
         "resting",
         "working",
@@ -52,6 +53,7 @@ class Admission:
         self._position = 0
         self._place: dict[str, int] = {}
         self.working: set[str] = set()  # the nodes that hold a worker slot
+        self.draining = 0  # worker slots that threads hold which run one node after another
         self.resting: set[str] = set()  # running nodes that hold no slots
         self.lingering: set[str] = set()  # ended nodes whose thread has not
 
@@ -93,6 +95,39 @@ class Admission:
             return None
         needs = (self._workers,) if holds_place else self._needs(name, on_thread)
         return next((pool for pool in needs if not pool.is_free(self._lanes)), None)
+
+    # -- threads that run one node after another, in one slot
+
+    def may_drain(self) -> bool:
+        """Tell whether a node without a policy needs a worker slot and nothing else."""
+        return self._places is None
+
+    def hand_over(self, name: str) -> None:
+        """Let the thread that begins with this node hold its worker slot."""
+        self.working.remove(name)
+        self.draining += 1
+
+    def take_over(self, name: str) -> None:
+        """Let a node hold the worker slot of its thread, which was given up."""
+        self.draining -= 1
+        self.working.add(name)
+
+    def end_draining(self) -> None:
+        """Take back the slot of a thread that has nothing left to run."""
+        self.draining -= 1
+        self._workers.give(self._lanes)
+
+    def following(self, most: int, aside: Container[str]) -> list[str]:
+        """Return up to ``most`` names that are next in line for a worker slot and nothing else.
+
+        Those ``aside`` are left out. They stay in line.
+        """
+        return self._lanes.following(self._thread_lane, self._workers, self._place, most, aside)
+
+    def is_overtaken(self) -> bool:
+        """Tell whether somebody waits for a worker slot who goes before those in line for one."""
+        first = self._lanes.first_beside(self._thread_lane, self._workers)
+        return first is not None and first[0] < 0
 
     # -- in flight
 
@@ -148,7 +183,7 @@ class Admission:
 
     def wait_outside(self) -> bool:
         """Tell whether nodes wait for what is not this run's: threads given up, or other runs."""
-        return bool(self.working) or self._lanes.wait_outside()
+        return bool(self.working or self.draining) or self._lanes.wait_outside()
 
     def leave(self) -> None:
         """End the run's part in slots that it shares with other runs."""

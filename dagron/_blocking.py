@@ -51,7 +51,7 @@ class _Detector(threading.Thread):
         self,
         threshold: float,
         run_id: str,
-        handles: Mapping[str, TaskHandle[None]],
+        handles: Mapping[str, TaskHandle[None] | None],
         call_soon: Callable[[Callable[[], object]], object],
         tell: Tell,
     ) -> None:
@@ -86,7 +86,9 @@ class _Detector(threading.Thread):
 
     def _node_on(self, stack: list[FrameType]) -> str | None:
         """Return the node that runs on this stack."""
-        steps: dict[Any, str] = {handle.coro.cr_frame: name for name, handle in self._in_flight()}
+        steps: dict[Any, str] = {
+            handle.coro.cr_frame: name for name, handle in self._in_flight() if handle is not None
+        }
         return next((steps[frame] for frame in stack if frame in steps), None)
 
     def _in_flight(self) -> list[tuple[str, Any]]:
@@ -132,7 +134,7 @@ def _users_own(stack: list[FrameType]) -> FrameType:
 def watching(
     threshold: float | None,
     run_id: str,
-    handles: Mapping[str, TaskHandle[None]],
+    handles: Mapping[str, TaskHandle[None] | None],
     call_soon: Callable[[Callable[[], object]], object],
     tell: Tell,
 ) -> Iterator[None]:

@@ -11,6 +11,7 @@ from anyio import CancelScope, CapacityLimiter, current_time, sleep, sleep_forev
 from dagron._backend import Host
 from dagron._calls import Expander, Parameters, is_awaitable, refuse_coroutine
 from dagron._current import current_node, here
+from dagron._drains import Drained
 from dagron._errors import Cancelled, NodeTimeoutError, TaskSignatureError
 from dagron._landing import GROW, unfilled
 from dagron._node_result import NodeResult
@@ -18,7 +19,7 @@ from dagron._policy import NodePolicy, Retry
 from dagron._raised import forget_our_frames, is_cancellation
 from dagron._scheduler import Scheduler
 from dagron._slots import Slots
-from dagron._threads import Boxed, ThreadCall, unboxed
+from dagron._threads import Call, ThreadCall, unboxed
 
 EXPANDER = "the expander of node"
 
@@ -79,9 +80,19 @@ class Bodies:
     # -- tasks
 
     async def run(
-        self, name: str, task: Callable[..., Any], policy: NodePolicy | None
+        self,
+        name: str,
+        task: Callable[..., Any],
+        policy: NodePolicy | None,
+        call: Drained | None = None,
     ) -> tuple[Any, float]:
-        """Call a task as often as its policy says; return its value and the seconds in it."""
+        """Call a task as often as its policy says; return its value and the seconds in it.
+
+        A ``call`` of it has ended by now, and counts.
+        """
+        if call is not None:
+            call.raise_error()
+            return await self._outcome(name, call, inf, None)
         attempt = self._on_thread if name in self._scheduler.on_threads else self._on_loop
         if policy is None:
             return await attempt(name, task, *self.arguments(name), None)
@@ -198,6 +209,11 @@ class Bodies:
         finally:
             if call.forbidden:
                 self.note(name).thread_began = False
+        return await self._outcome(name, call, deadline, timeout)
+
+    async def _outcome(
+        self, name: str, call: Call, deadline: float, timeout: float | None
+    ) -> tuple[Any, float]:
         if not is_awaitable(call.value):
             return call.value, call.seconds
         self._slots.return_worker(name)
@@ -290,10 +306,7 @@ class Bodies:
                 self.note(name).lingering = call
         if call.timed_out and timeout is not None:
             raise too_late(whose, name, timeout, in_thread=True)
-        if isinstance(call.error, StopIteration):
-            raise Boxed(call.error)
-        if call.error is not None:
-            raise call.error
+        call.raise_error()
 
 
 def due(timeout: float | None) -> float:

@@ -2,9 +2,10 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
+from itertools import takewhile
 from math import inf
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar, cast
@@ -18,7 +19,7 @@ from anyio import (
     get_current_task,
 )
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled, current_token
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled, current_token
 
 from dagron._backend import Host
 from dagron._blame import Blame
@@ -27,7 +28,9 @@ from dagron._bodies import Bodies
 from dagron._calls import Expander, read_tasks
 from dagron._collect import collect
 from dagron._conditions import Conditions
-from dagron._current import Here, check_calling_thread, here
+from dagron._current import Here, NodeHost, check_calling_thread, here
+from dagron._drains import Drain, Drained, Drains
+from dagron._errors import TaskSignatureError
 from dagron._family import Tally
 from dagron._graph import DAG
 from dagron._growing import Grow, Growing
@@ -82,6 +85,7 @@ class Hosting(ABC):
         "_conditions",
         "_reached",
         "_reports",
+        "_returned",
         "_settings",
         "_standing",
         "_tasks",
@@ -89,6 +93,7 @@ class Hosting(ABC):
         "_to_cancel",
         "_wake",
         "bodies",
+        "drains",
         "growing",
         "id",
         "is_over",
@@ -167,7 +172,10 @@ class Hosting(ABC):
         self._cut: str | None = None  # why the run is ended, as a result, before all nodes are
         self.stopping = False
         self.is_over = False
-        self._handles: dict[str, TaskHandle[None]] = {}  # of the nodes in flight
+        # Of the nodes in flight; None for one that is in a draining thread.
+        self._handles: dict[str, TaskHandle[None] | None] = {}
+        self.drains: Drains
+        self._returned: list[Drained] = []  # from there, to be gone on with in a task
         self.on_completed: Callable[[str, Any], None] | None = None
         self.on_forgotten: Callable[[str], None] | None = None
         self._to_cancel: dict[str, Blame] = {}  # running nodes that somebody asked to cancel
@@ -234,7 +242,8 @@ class Hosting(ABC):
             self._reports.end()
             vars(self.bodies).clear()
             self.growing.close()
-            del self.bodies, self.growing
+            self.drains.close()
+            del self.bodies, self.growing, self.drains
         vars(self.slots).clear()
         vars(self._conditions).clear()
         del self._tasks, self._parameters, self._expanders, self.results, self.scheduler
@@ -253,7 +262,17 @@ class Hosting(ABC):
         host.abandonable = host.abandonable or self._abandonable
         self._context = copy_context()
         self._host_task = get_current_task().id
-        self._reports = Reports(self.id, self.stream, self._handles, host.call_soon)
+        self.drains = Drains(
+            cast("NodeHost", self),
+            host,
+            self.scheduler,
+            self._settings.max_workers,
+            spawn=self._spawn_drain,
+            begin=self._begin_drained,
+            end=self._end_drained,
+            wake=self._wake_up,
+        )
+        self._reports = Reports(self.id, self.stream, self._handles, host.call_soon, self._look)
         self.bodies = Bodies(
             host,
             CapacityLimiter(self._settings.max_workers),
@@ -324,8 +343,9 @@ class Hosting(ABC):
                 raise
         finally:
             self._halt()
-            for handle in self._handles.values():  # cancelled natively before their first step
-                handle.coro.close()
+            for handle in [*self._handles.values(), *self.drains.handles()]:
+                if handle is not None:  # cancelled natively before its first step
+                    handle.coro.close()
             log(DEBUG, self.id, None, "run %s ended", self.id)
         if self._interrupt is not None:
             raise self._interrupt from None
@@ -357,10 +377,13 @@ class Hosting(ABC):
             while True:
                 self._wake = Event()
                 self._budget = batch
+                if self.drains.threads:
+                    self.drains.flush()
                 self._admit()
                 if self.scheduler.retention.spare:
                     self._forget_spare()
                 if not self.scheduler.unfinished:
+                    self.drains.stop()
                     return
                 await self._wake.wait()
                 is_waiting = self.scheduler.running > 2 * batch
@@ -382,15 +405,19 @@ class Hosting(ABC):
         cancellation can lose it.
         """
         scheduler = self.scheduler
+        group = self._group
+        assert group is not None, "nodes are admitted while the run is on"
+        if self._returned:
+            self._go_on_with_returned(group)
         if not self.stopping:
-            group = self._group
-            assert group is not None, "nodes are admitted while the run is on"
             budget = self._budget
             names = scheduler.take_ready(budget)
             if scheduler.running > BATCH:  # as long as so few are alive, nobody needs to be paced
                 self._budget -= len(names)
             for name in names:
                 if name in self._handles and self.slots.grant(name):
+                    continue
+                if name in self._on_threads and self._drain(name):
                     continue
                 # Under the run's own context: a spawn copies the current one, which here may be
                 # that of the node that has just finished.
@@ -401,10 +428,113 @@ class Hosting(ABC):
                 self._wake.set()
             elif not scheduler.running and scheduler.is_stuck():
                 raise RuntimeError(f"{scheduler.unfinished:,} nodes wait, and nothing is running")
+            elif self.drains.running and not self._settings.cancel_on_failure:
+                self._offer()  # else what is next must wait to hear how the others end
             if scheduler.offspring.unfinished:
                 self.growing.tend(is_idle=len(names) < budget)
         if scheduler.log:
             self.stream.catch_up()
+
+    # -- sync nodes that threads run one after another
+
+    def _drain(self, name: str) -> bool:
+        """Hand a node that was taken to a draining thread, if a plain call is all that it needs.
+
+        Who has an expander keeps its slot for it.
+        """
+        call = self.drains.handed.get(name) or self._drained(name)
+        if call is None:
+            return False
+        self._handles[name] = None
+        self.drains.start(call)
+        return True
+
+    def _drained(self, name: str) -> Drained | None:
+        """Return the call of a node's task, if that is all there is to it, and can be made."""
+        task = self._tasks.get(name)
+        is_all = name not in self._expanders and self.scheduler.may_drain(name)
+        if task is None or not is_all or self.growing.folds:
+            return None
+        arguments: Sequence[Any] = ()
+        keywords: Mapping[str, Any] = {}
+        if name in self._parameters:
+            try:
+                arguments, keywords = self.bodies.arguments(name)
+            except TaskSignatureError:
+                return None
+        return Drained(name, task, arguments, keywords)
+
+    def _offer(self) -> None:
+        """Let draining threads go on with the nodes that are next in line."""
+        drains, scheduler = self.drains, self.scheduler
+        if drains.handed and scheduler.is_overtaken():
+            drains.recall()
+        if 2 * len(drains.handed) <= drains.reach:
+            most = drains.reach - len(drains.handed)
+            names = scheduler.following(most, drains.handed)
+            calls = takewhile(lambda call: call is not None, map(self._drained, names))
+            drains.offer([call for call in calls if call is not None])
+
+    def _look(self) -> None:
+        """Take in what draining threads have done, and tell it."""
+        self.drains.flush()
+        if self.scheduler.log:  # whoever reads a snapshot next finds nothing in it untold
+            self.stream.catch_up()
+
+    def _settle(self) -> None:
+        """Take back what was offered to threads, so that the scheduler knows where each node is."""
+        if self._group is not None and self.drains.threads:
+            self.drains.recall()
+            self._look()
+
+    def _begin_drained(self, call: Drained) -> None:
+        self._handles[call.name] = None
+
+    def _spawn_drain(self, thread: Drain) -> TaskHandle[None]:
+        assert self._group is not None, "nodes are admitted while the run is on"
+        name = "dagron worker"
+        return self._group.create_task(self._wait_for(thread), name=name, context=self._context)
+
+    async def _wait_for(self, thread: Drain) -> None:
+        """Wait until a draining thread has ended, or is given up."""
+        error: Exception | None = None
+        try:
+            await thread.run(self.drains.limiter)
+        except self._host.cancelled_class:
+            if self._host.is_cancelling():
+                raise
+        except Exception as failure:  # to start, say; no call in it raises anything
+            error = failure
+        finally:
+            try:
+                for call in self.drains.ended(thread, error):
+                    self._report_lost(call)
+                self._admit()
+            except Exception as bug:
+                self._crash(bug)
+        if (current_task := self._host.current_task) and current_task().cancelling():
+            await self._absorb_cancellation()
+
+    def _go_on_with_returned(self, group: TaskGroup) -> None:
+        """Give nodes a task whose threads are done with them, and which are not done."""
+        returned, self._returned = self._returned, []
+        for call in returned:
+            self._handles[call.name] = handle = group.create_task(
+                self._run_node(call.name, call), name=call.name, context=self._context
+            )
+            if call.name in self._to_cancel:
+                handle.cancel()
+
+    async def _absorb_cancellation(self) -> None:
+        """Let a task on which somebody called ``Task.cancel()``, itself say, end like any other.
+
+        A task that ends with such a request on it ends cancelled, and an anyio task group on
+        asyncio takes that as a reason to cancel all the others.
+        """
+        try:
+            await checkpoint()
+        except self._host.cancelled_class:
+            return
 
     # -- endings
 
@@ -420,6 +550,7 @@ class Hosting(ABC):
         self._cut = self.stream.cut = reason
         self._stop()
         try:
+            self._settle()
             self.scheduler.cancel_rest()
         except Exception as bug:
             self._crash(bug)
@@ -438,6 +569,7 @@ class Hosting(ABC):
             self.slots.stop()
             if self._group is not None:
                 self.growing.stop()
+                self.drains.stop()
             try:
                 self.scheduler.leave()
             except Exception as bug:
@@ -486,14 +618,22 @@ class Hosting(ABC):
             self._host.call_soon(self._abandon_threads)
 
     def _abandon_threads(self) -> None:
-        for call in () if self.is_over else list(self.bodies.threads):
+        for call in () if self.is_over else [*self.bodies.threads, *self.drains.threads]:
             call.abandon()
 
     # -- the nodes' side
 
     @abstractmethod
-    async def _run_node(self, name: str) -> None:
-        """Run one node from its body to its outcome, and report that."""
+    async def _run_node(self, name: str, call: Drained | None = None) -> None:
+        """Run one node from its body, or from the end of that call, to its outcome; report that."""
+
+    @abstractmethod
+    def _end_drained(self, call: Drained) -> None:
+        """Report a node that a draining thread is done with, or have it gone on with in a task."""
+
+    @abstractmethod
+    def _report_lost(self, call: Drained) -> None:
+        """Report a node whose call came to nothing, since it is cancelled."""
 
     @abstractmethod
     def is_cancelled(self, name: str) -> bool:

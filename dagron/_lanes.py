@@ -10,7 +10,7 @@ holds up no other lane.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from heapq import heappop, heappush, heapreplace
 
 # What stands in a lane: (minus priority, position, name). Positions are unique, and grow.
@@ -222,8 +222,41 @@ class Lanes:
         """Look again at the lanes that found no slot in this pool."""
         for lane in self._parked.pop(pool, ()):
             lane.is_parked = False
-            assert lane.first is not None, "who is parked stays in line"
-            heappush(self._heads, (lane.first, lane.number))
+            if lane.first is not None:
+                heappush(self._heads, (lane.first, lane.number))
+
+    # -- what is next in a lane that is parked
+
+    def following(
+        self, lane: Lane, pool: Pool, place: dict[str, int], most: int, aside: Container[str]
+    ) -> list[str]:
+        """Return up to ``most`` names of default priority that are next for a slot of the pool.
+
+        Only while the lane waits for one; nobody else who does is behind them. Those ``aside`` are
+        left out.
+        """
+        if not lane.is_parked:
+            return []
+        queue = lane.queue
+        while queue and place.get(queue[0][2]) != queue[0][1]:
+            queue.popleft()
+        lane.first = min((line[0] for line in (queue, lane.heap) if line), default=None)
+        bound = self.first_beside(lane, pool)
+        names: list[str] = []
+        for entry in queue:
+            if len(names) == most or (bound is not None and bound < entry):
+                break
+            name = entry[2]
+            if name not in aside and place.get(name) == entry[1]:
+                names.append(name)
+        return names
+
+    def first_beside(self, lane: Lane, pool: Pool) -> Entry | None:
+        """Return who is first of those who wait for a slot of the pool, but for a lane's queue."""
+        others = [other.first for other in self._parked.get(pool, ()) if other is not lane]
+        if lane.heap:
+            others.append(lane.heap[0])
+        return min((entry for entry in others if entry is not None), default=None)
 
     # -- slots that are shared with other runs
 

@@ -183,6 +183,17 @@ def _pairs_in(value: Iterable[tuple[str, str]], field: str) -> list[tuple[str, s
     return pairs
 
 
+def touches_others(modification: DynamicModification) -> bool:
+    """Tell whether it may change what nodes that are in the graph by now depend on."""
+    return bool(
+        modification.remove_nodes
+        or modification.add_edges
+        or modification.remove_edges
+        or modification.cancel_nodes
+        or any(getattr(spec, "dependents", True) for spec in modification.add_nodes)
+    )
+
+
 def checked_copy(modification: DynamicModification) -> DynamicModification:
     """Return a copy, made as the user made the original, since its lists may have changed since.
 

@@ -13,18 +13,22 @@ from dagron._stream import Stream
 
 
 class Reports:
-    """Passes on what is said, from any thread, about nodes that are in flight."""
+    """Passes on what is said, from any thread, about nodes that are in flight.
+
+    ``look`` brings what is known of them up to date.
+    """
 
     __slots__ = (
         "blockings",
         "_call_soon",
         "_in_flight",
         "_is_over",
+        "_look",
         "_posted",
         "_run_id",
         "_stream",
         "_thread",
-        "_told",
+        "told",
     )
 
     def __init__(
@@ -33,21 +37,23 @@ class Reports:
         stream: Stream,
         in_flight: Container[str],
         call_soon: Callable[..., object],
+        look: Callable[[], object],
     ) -> None:
         self._run_id = run_id
         self._stream = stream
         self._in_flight = in_flight
         self._call_soon = call_soon
+        self._look = look
         self._is_over = False
         self.blockings: deque[tuple[str, str, int, str, float]] = deque()  # that the detector found
         self._thread = get_ident()
-        self._told: dict[str, tuple[float, float | None, str]] = {}  # progress, by threads
+        self.told: dict[str, tuple[float, float | None, str]] = {}  # progress, by threads
         self._posted: set[str] = set()  # nodes of which the loop knows that their threads told some
 
     def end(self) -> None:
         """Fall silent: what threads have posted finds nothing to do, and keeps nothing alive."""
         self._is_over = True
-        del self._stream
+        del self._stream, self._look
 
     def progress(self, name: str, done: float, total: float | None, note: str) -> None:
         """Make an event of progress; of what a thread says in one turn of the loop, one event."""
@@ -58,15 +64,21 @@ class Reports:
                 self._stream.tell(NodeProgress, name, done, total, note)
             return
         # In this order: what is told after the loop has taken the last word is posted anew.
-        self._told[name] = (done, total, note)
+        self.told[name] = (done, total, note)
         if name not in self._posted:
             self._posted.add(name)
-            self._call_soon(partial(self._flush_progress, name))
+            self._call_soon(partial(self._hear, name))
 
-    def _flush_progress(self, name: str) -> None:
+    def _hear(self, name: str) -> None:
         self._posted.discard(name)
-        told = self._told.pop(name, None)
-        if told is not None and not self._is_over and name in self._in_flight:
+        if not self._is_over:
+            self._look()  # the node may have begun since: see `flush_progress`, if it has ended
+            self.flush_progress(name)
+
+    def flush_progress(self, name: str) -> None:
+        """Make an event of what a thread told of its node, if it told anything."""
+        told = self.told.pop(name, None)
+        if told is not None and name in self._in_flight:
             self._stream.tell(NodeProgress, name, *told)
 
     def retrying(self, name: str, attempt: int, delay: float, error: BaseException) -> None:

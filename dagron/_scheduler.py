@@ -5,6 +5,7 @@ statuses; the shell around it runs the nodes and reports one outcome for each.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import takewhile
 
 from dagron._admission import Admission
 from dagron._blame import Blame, Why
@@ -121,6 +122,10 @@ class Scheduler(Growth):
 
     # -- slots
 
+    def may_drain(self, name: str) -> bool:
+        """Tell whether a node needs a worker slot to run, and nothing else."""
+        return name not in self.policies and self._admission.may_drain()
+
     def take_ready(self, most: int) -> list[str]:
         """Give slots to up to ``most`` nodes whose turn it is, and return them, in order.
 
@@ -128,8 +133,12 @@ class Scheduler(Growth):
         a worker thread holds its worker slot until `return_worker`, even beyond its end.
         """
         taken = self._admission.take(most)
+        self._start(taken)
+        return taken
+
+    def _start(self, names: Iterable[str]) -> None:
         status, special = self._status, self._readiness.special
-        for name in taken:
+        for name in names:
             if status[name] is READY:
                 status[name] = RUNNING
                 self.running += 1
@@ -137,7 +146,6 @@ class Scheduler(Growth):
                     self.log.append((name, RUNNING))
                 if special and name in special and self._starts_early(name):
                     self._early.add(name)
-        return taken
 
     def rest(self, name: str) -> None:
         """Take all slots from a running node, which goes on when it has asked for them again."""
@@ -158,6 +166,44 @@ class Scheduler(Growth):
     def return_worker(self, name: str) -> None:
         """Take back the worker slot that the node holds."""
         self._admission.return_worker(name)
+
+    # -- threads that run one node after another: they hold a worker slot, and not the nodes
+
+    def hand_over(self, name: str) -> None:
+        """Let the thread that begins with this node hold its worker slot, until `end_draining`."""
+        self._admission.hand_over(name)
+
+    def following(self, most: int, aside: Container[str]) -> list[str]:
+        """Return up to ``most`` nodes that are next in line for a worker slot and nothing else.
+
+        They stay in line, in this order, and may `begin` where such a thread has ended a node.
+        Those ``aside`` are left out.
+        """
+        names = self._admission.following(most, aside)
+        if self.policies:
+            return list(takewhile(lambda name: name not in self.policies, names))
+        return names
+
+    def is_overtaken(self) -> bool:
+        """Tell whether somebody waits for a worker slot who goes before those who may `begin`."""
+        return self._admission.is_overtaken()
+
+    def begin(self, name: str) -> None:
+        """Start a node that is in line, in the slot of a thread that has ended another."""
+        if self._status[name] is not READY:
+            raise self._refusal(name, RUNNING)
+        self._admission.withdraw(name)
+        self._start((name,))
+
+    def take_over(self, name: str) -> None:
+        """Let a node hold the worker slot of its thread, which was given up."""
+        self._admission.take_over(name)
+
+    def end_draining(self) -> None:
+        """Take back the worker slot of a thread that has nothing left to run."""
+        self._admission.end_draining()
+
+    # -- whether anything goes on
 
     def is_stuck(self) -> bool:
         """Tell whether nothing will ever happen again, although nodes are not done: a bug."""

@@ -13,6 +13,7 @@ from dagron._blame import Blame, Why
 from dagron._bodies import Note
 from dagron._calls import missing_task, not_a_modification, read_specs, refuse_coroutine
 from dagron._current import current_node
+from dagron._drains import Drained
 from dagron._edge import Edge
 from dagron._errors import Cancelled, Fault, ModificationError
 from dagron._family import Tally
@@ -21,7 +22,7 @@ from dagron._growth import asked_by
 from dagron._hosting import Hosting
 from dagron._keep import Fold
 from dagron._limits import held_text
-from dagron._modification import DynamicModification
+from dagron._modification import DynamicModification, touches_others
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, new_result
 from dagron._policy import NodePolicy
 from dagron._raised import forget_our_frames, is_cancellation, keyboard_interrupt
@@ -56,19 +57,32 @@ class Shell(Hosting):
         if self.is_over:
             return
         try:
+            if self._group is not None and name in self.drains.handed:
+                self.drains.recall()
+                if name in self.drains.handed:  # by now a thread has it, and may be done with it
+                    self._to_cancel.setdefault(name, blame)
+                    self._look()
             status = self.scheduler.statuses().get(name)
-            handle = self._handles.get(name)
             if status in WAITING:
                 self.scheduler.cancel(name, blame)
                 self._wake_up()  # not here, where nodes cannot be spawned from a bare callback
                 self.stream.catch_up()
-            elif status is RUNNING and handle is not None:  # else it is just being reported
+            elif status is RUNNING and name in self._handles:  # else it is just being reported
                 self._to_cancel.setdefault(name, blame)
-                self.slots.release(name)
-                self.growing.release(name)
-                handle.cancel()
+                self._cancel_running(name)
         except Exception as bug:
             self._crash(bug)
+
+    def _cancel_running(self, name: str) -> None:
+        handle, call = self._handles[name], self.drains.running.get(name)
+        if handle is not None:
+            self.slots.release(name)
+            self.growing.release(name)
+            handle.cancel()
+        elif call is not None and self.drains.cancel(call):
+            self._report_lost(call)
+            self._wake_up()
+            self.stream.catch_up()
 
     def note(self, name: str) -> Note | None:
         """Return what there is to say of a node in flight."""
@@ -89,17 +103,23 @@ class Shell(Hosting):
 
     # -- a node's own task
 
-    async def _run_node(self, name: str) -> None:
-        """Run one node from its body to its outcome. What user code raises is caught here only."""
+    async def _run_node(self, name: str, call: Drained | None = None) -> None:
+        """Run one node from its body to its outcome. What user code raises is caught here only.
+
+        A ``call`` of its task that has ended in a draining thread is most of its body.
+        """
         value = reason = None
         seconds: float | None = None  # known when the body has ended
         started_at: float | None = None
         began = perf_counter()
         try:
-            if self.stopping or name in self._to_cancel:  # between its spawn and this first step
+            if call is not None:
+                began, started_at = began - call.seconds, call.started_at
+            elif self.stopping or name in self._to_cancel:  # between its spawn and this first step
                 await checkpoint()
             current_node.set((self, name, None))
-            started_at = time()
+            if call is None:
+                started_at = time()
             task = self._tasks.get(name)
             if task is None:
                 raise missing_task(name)
@@ -117,7 +137,7 @@ class Shell(Hosting):
                     refuse_coroutine(name, forgotten)
                 seconds = perf_counter() - began
             else:
-                value, seconds = await self.bodies.run(name, task, policy)
+                value, seconds = await self.bodies.run(name, task, policy, call)
             reason = EXPANDER_FAILED
             if name in self._expanders and name not in self._to_cancel:
                 await self._expand(name, value, policy)
@@ -157,16 +177,37 @@ class Shell(Hosting):
         else:
             self._land(name, expansion)
 
-    async def _absorb_cancellation(self) -> None:
-        """Let a node that called ``Task.cancel()`` on its own task end like any other.
+    # -- a node in a draining thread
 
-        A task that ends with such a request on it ends cancelled, and an anyio task group on
-        asyncio takes that as a reason to cancel all the others.
-        """
-        try:
-            await checkpoint()
-        except self._host.cancelled_class:
+    def _end_drained(self, call: Drained) -> None:
+        name, value = call.name, call.value
+        if self._reports.told:
+            self._reports.flush_progress(name)
+        if call.keeps_slot or name in self._to_cancel or self.growing.folds:
+            self._returned.append(call)
             return
+        try:
+            del self._handles[name]
+            added_by, depth = self.scheduler.origin(name) if self.scheduler.version else (None, 0)
+            self.results[name] = new_result(
+                name, COMPLETED, value, None, call.seconds, call.started_at, 1, added_by, depth
+            )
+            if self.scheduler.conditional or self.on_completed is not None:
+                self._succeed(name, value)
+            else:
+                self.scheduler.succeed(name)
+        except Exception as bug:
+            self._crash(bug)
+
+    def _report_lost(self, call: Drained) -> None:
+        name, started_at = call.name, call.started_at
+        if call.thread is None:
+            self.bodies.note(name).thread_began = False
+        else:
+            self.scheduler.take_over(name)
+            self.bodies.note(name).lingering = call.thread
+        seconds = 0.0 if started_at is None else max(0.0, time() - started_at)
+        self._report_in_full(name, CANCELLED, None, None, seconds, started_at, None, False)
 
     # -- what a node may ask of its run: see `NodeHost`
 
@@ -220,6 +261,8 @@ class Shell(Hosting):
         )
         if self._held:
             faults += self._nested_faults(modification)
+        if self._group is not None and self.drains.handed and touches_others(modification):
+            self._settle()
         needs = {node: read.names() for node, read in parameters.items()} if parameters else None
         untaken: Collection[tuple[str, str]] = ()
         broken: Mapping[tuple[str, str], BaseException] = {}

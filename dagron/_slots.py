@@ -66,6 +66,7 @@ class Slots:
         if self._is_over or self._core(self._scheduler.ask, name, worker=wants_worker):
             return
         self._askers[name] = granted = Event()
+        self._core(self._admit)  # what was offered to threads that end a node is not theirs now
         try:
             await granted.wait()
         finally:

@@ -1,6 +1,6 @@
-"""One call of a sync callable in a worker thread."""
+"""Calls of sync callables in worker threads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from threading import Lock
 from time import perf_counter
@@ -19,7 +19,42 @@ class Boxed(Exception):
         self.error = error
 
 
-class ThreadCall:
+class Call:
+    """A call in a thread, and what came of it."""
+
+    __slots__ = ("error", "seconds", "value")
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.seconds = 0.0  # in the callable itself
+
+    def perform(
+        self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> None:
+        """Call this, and keep what it returns or raises."""
+        began = perf_counter()
+        try:
+            self.value = function(*arguments, **keywords)
+        except BaseException as error:
+            self.error = error
+        self.seconds = perf_counter() - began
+
+    def drop(self) -> None:
+        """Drop what came of a call for which nobody waits."""
+        if isinstance(self.value, CoroutineType):
+            self.value.close()
+        self.value = self.error = None
+
+    def raise_error(self) -> None:
+        """Raise what was raised, if anything was."""
+        if isinstance(self.error, StopIteration):
+            raise Boxed(self.error)
+        if self.error is not None:
+            raise self.error
+
+
+class ThreadCall(Call):
     """A call in a worker thread, whose outcome is boxed and whose end is known.
 
     A thread cannot be stopped. So a cancellation waits until the thread has ended, however it came
@@ -40,16 +75,14 @@ class ThreadCall:
         "_host",
         "_keywords",
         "_then",
-        "error",
         "forbidden",
-        "seconds",
         "timed_out",
-        "value",
     )
 
     def __init__(
         self, host: Host, function: Callable[..., Any], *arguments: Any, **keywords: Any
     ) -> None:
+        super().__init__()
         self._host = host
         self._function = function
         self._arguments = arguments
@@ -60,9 +93,6 @@ class ThreadCall:
         self._abandoned = False
         self._end: Event | None = None  # somebody waits for the end
         self._then: Callable[[], object] | None = None  # to be called in the loop after the end
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.seconds = 0.0  # in the callable itself
         self.forbidden = False  # it was never called, and will not be
         self.timed_out = False  # the deadline came before the end
 
@@ -70,17 +100,12 @@ class ThreadCall:
         """Call the callable; this is what the worker thread runs."""
         if not self._claim.acquire(blocking=False):
             return
-        began = perf_counter()
-        try:
-            self.value = self._function(*self._arguments, **self._keywords)
-        except BaseException as error:
-            self.error = error
-        self.seconds = perf_counter() - began
+        self.perform(self._function, self._arguments, self._keywords)
         with self._ending:
             self._ended = True
             then, is_given_up = self._then, self._abandoned
         if is_given_up:
-            self._drop()
+            self.drop()
         try:
             if self._end is not None:
                 self._host.call_soon(self._end.set)
@@ -89,12 +114,6 @@ class ThreadCall:
         except RuntimeError:  # the loop is gone: the thread was given up long ago
             if then is not None:
                 then()
-
-    def _drop(self) -> None:
-        """Drop what a thread returned that was given up."""
-        if isinstance(self.value, CoroutineType):
-            self.value.close()
-        self.value = self.error = None
 
     @property
     def is_given_up(self) -> bool:

@@ -443,9 +443,11 @@ async def test_a_kept_error_does_not_keep_the_run(kind: str) -> None:
 
 
 @ON_ASYNCIO
-@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
-async def test_an_error_of_a_killed_node_does_not_keep_the_run(sync: bool) -> None:
-    """The same for a node whose task was cancelled natively, in its body or on a thread."""
+@pytest.mark.parametrize("kind", ["async", "sync", "drained"])
+async def test_an_error_of_a_killed_node_does_not_keep_the_run(kind: str) -> None:
+    """The same for a node whose task was cancelled natively, in its body or on a thread. A thread
+    that runs one node after another has a task, too: its node ends as if nothing had happened.
+    """
     entered, gate = threading.Event(), threading.Event()
 
     def on_thread() -> None:
@@ -458,14 +460,19 @@ async def test_an_error_of_a_killed_node_does_not_keep_the_run(sync: bool) -> No
 
     async def killer() -> None:
         await until(entered.is_set)
-        kill("a")
+        kill("dagron worker" if kind == "drained" else "a")
         await passes(5)
         gate.set()
 
-    tasks = {"a": on_thread if sync else on_loop, "killer": killer, "canary": sing}
+    tasks = {"a": on_loop if kind == "async" else on_thread, "killer": killer, "canary": sing}
+    builder = dagron.DAG.builder().add_node("killer").add_node("canary")
+    builder.add_node("a", policy=dagron.NodePolicy(timeout=GUARD) if kind == "sync" else None)
     with new_objects_only() as alive:
-        error = (await run(graph(*tasks), tasks))["a"].error
-        assert isinstance(error, asyncio.CancelledError)
+        result = await run(builder.build(), tasks)
+        error = result["a"].error
+        assert isinstance(error, asyncio.CancelledError) is (kind != "drained")
+        assert str(result["a"].status) == ("COMPLETED" if kind == "drained" else "FAILED")
+        del result
         assert alive() == []
 
 

@@ -433,7 +433,7 @@ async def test_a_bug_that_the_handle_meets(
                 except Exception as error:
                     error.add_note(f"{method} was broken from call {after} on")
                     raise
-    assert bugs > len(METHODS)
+    assert bugs > 20  # most of the methods are met
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 

@@ -54,6 +54,7 @@ SHELL = (
     "_settings",
     "_gate",
     "_threads",
+    "_drains",
     "_slots",
     "_bodies",
     "_pump",

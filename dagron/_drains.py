@@ -1,0 +1,337 @@
+"""Worker threads that run one sync node after another, with no turn of the loop in between.
+
+A call is handed to the threads when its node has a worker slot, or as an offer, ahead of that: the
+thread that has ended one call takes the next in line in the same slot. So a thread that is at work
+holds one slot, whichever nodes it runs.
+
+    the event loop                           a thread
+    start(call): a slot for one more    -->  takes the first call, and runs it
+    offer(call): next in line           -->  takes it when the one before has ended
+    recall(): what nobody took yet
+    flush(): who began, who ended       <--  news; one wake-up for all since the last flush
+                                        <--  parked: nothing is left, the slot is free
+
+A lock decides who has a call. All else here belongs to the loop, or to the one thread.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from math import inf
+from queue import Empty, SimpleQueue
+from threading import Lock
+from time import time
+from typing import Any
+
+from anyio import CapacityLimiter, TaskHandle
+
+from dagron._backend import Host
+from dagron._calls import is_awaitable
+from dagron._current import NodeHost, current_node
+from dagron._scheduler import Scheduler
+from dagron._threads import Call, ThreadCall
+
+FEWEST = 2  # calls that are offered ahead, at first and after a recall
+MOST = 128  # and while the threads take them all
+LINGER = 2.0  # seconds that a parked thread waits for more before it ends
+
+
+class Drained(Call):
+    """A call of one node's task, on its way to a thread and back."""
+
+    __slots__ = (
+        "_arguments",
+        "_function",
+        "_keywords",
+        "has_begun",
+        "name",
+        "started_at",
+        "thread",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        keywords: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self._function = function
+        self._arguments = arguments
+        self._keywords = keywords
+        self.has_begun = False  # as far as the scheduler knows
+        self.thread: Drain | None = None  # that took it
+        self.started_at: float | None = None
+
+    @property
+    def keeps_slot(self) -> bool:
+        """Whether its node is not done, or has failed: then the slot is the node's from now on."""
+        return self.error is not None or is_awaitable(self.value)
+
+    def run(self, run: NodeHost, thread: "Drain") -> None:
+        """Call the task."""
+        current_node.set((run, self.name, thread))
+        self.started_at = time()
+        self.perform(self._function, self._arguments, self._keywords)
+
+
+class Drain(ThreadCall):
+    """A thread that runs calls until it is to leave."""
+
+    __slots__ = ("_drains", "call", "handle", "is_at_work", "is_dropped", "is_leaving", "turn")
+
+    def __init__(self, host: Host, drains: "Drains") -> None:
+        super().__init__(host, self._work)
+        self._drains = drains
+        self.turn: SimpleQueue[None] = SimpleQueue()  # on which it waits while it is parked
+        self.handle: TaskHandle[None] | None = None  # of the task that waits for it
+        self.call: Drained | None = None  # that it runs
+        self.is_at_work = True  # it may take calls, and holds a slot
+        self.is_leaving = False
+        self.is_dropped = False  # its call was given up
+
+    def _work(self) -> None:
+        # Its own context is the run's. No variable here outlives a call: who waits holds nothing.
+        context = copy_context()
+        while self._drains.advance(self):
+            context.copy().run(self._run)
+
+    def _run(self) -> None:
+        call = self.call
+        assert call is not None, "it was given one"
+        call.run(self._drains.run, self)
+        if self.is_dropped:
+            call.drop()
+
+    async def outlast(self, deadline: float = inf) -> None:
+        """Let the thread leave after its present call, and wait for that."""
+        self._drains.dismiss(self)
+        await super().outlast(deadline)
+
+
+class Drains:
+    """The draining threads of a run.
+
+    ``spawn`` starts the task of a new thread, ``begin`` hears of every offered call that a thread
+    took, ``end`` of every call that ended; ``wake`` is called, in the loop, when there is news.
+    """
+
+    def __init__(
+        self,
+        run: NodeHost,
+        host: Host,
+        scheduler: Scheduler,
+        max_workers: int,
+        *,
+        spawn: Callable[[Drain], TaskHandle[None]],
+        begin: Callable[[Drained], object],
+        end: Callable[[Drained], object],
+        wake: Callable[[], object],
+    ) -> None:
+        self.run = run
+        self._host = host
+        self._scheduler = scheduler
+        # Parked threads hold none of the run's slots: they are limited apart.
+        self.limiter = CapacityLimiter(max_workers)
+        self._spawn = spawn
+        self._begin = begin
+        self._end = end
+        self._wake = wake
+        self.handed: dict[str, Drained] = {}  # that are not RUNNING, as far as the scheduler knows
+        self.running: dict[str, Drained] = {}
+        self.reach = FEWEST  # how many calls may be offered ahead
+        self.threads: set[Drain] = set()
+        self._pending: deque[tuple[Drained, bool]] = deque()  # news that is being taken in
+        self._is_stopped = False
+        self._lock = Lock()
+        # Under the lock:
+        self._offered: deque[Drained] = deque()  # nobody took them; those that have begun first
+        self._news: list[tuple[Drained, bool]] = []  # who took a call, and (True) who ended it
+        self._parked: list[Drain] = []  # their slot is to be taken back
+        self._idle: list[Drain] = []  # their slot was taken back
+        self._is_told = False  # the loop will flush
+
+    # -- in a thread
+
+    def advance(self, thread: Drain) -> bool:
+        """Pass on the call that ended, and give the thread its next one; False: it is to leave."""
+        while True:
+            with self._lock:
+                if thread.call is not None and not thread.is_dropped:
+                    self._news.append((thread.call, True))
+                    if thread.call.keeps_slot:
+                        thread.is_at_work = False
+                        self._idle.append(thread)
+                thread.call = None
+                has_next = thread.is_at_work and not thread.is_leaving and self._give(thread)
+                is_news = bool(self._news or self._parked) and not self._is_told
+                self._is_told = self._is_told or is_news
+            if is_news:
+                self._tell()
+            if has_next or thread.is_leaving:
+                return has_next
+            try:
+                thread.turn.get(timeout=LINGER)
+            except Empty:
+                self._leave_idle(thread)
+
+    def _give(self, thread: Drain) -> bool:
+        if not self._offered:
+            thread.is_at_work = False
+            self._parked.append(thread)
+            return False
+        thread.call = call = self._offered.popleft()
+        call.thread = thread
+        if not call.has_begun:
+            self._news.append((call, False))
+        return True
+
+    def _leave_idle(self, thread: Drain) -> None:
+        with self._lock:
+            if thread in self._idle:
+                self._idle.remove(thread)
+                thread.is_leaving = True
+
+    def _tell(self) -> None:
+        try:
+            self._host.call_soon(self._wake)
+        except RuntimeError:  # the loop is gone: the thread was given up long ago
+            return
+
+    # -- in the event loop
+
+    def start(self, call: Drained) -> None:
+        """Put one more thread to work, for a call whose node is RUNNING and holds a worker slot."""
+        self._scheduler.hand_over(call.name)
+        self.running[call.name] = call
+        is_handed = self.handed.pop(call.name, None) is not None
+        with self._lock:
+            call.has_begun = True
+            if not is_handed:
+                self._offered.append(call)
+            thread = self._idle.pop() if self._idle else None
+            if thread is not None:
+                thread.is_at_work = True
+                thread.turn.put(None)
+        if thread is None:
+            thread = Drain(self._host, self)
+            self.threads.add(thread)
+            thread.handle = self._spawn(thread)
+
+    def offer(self, calls: list[Drained]) -> None:
+        """Let threads that end a call take these next."""
+        self.handed.update((call.name, call) for call in calls)
+        with self._lock:
+            self._offered.extend(calls)
+
+    def recall(self) -> None:
+        """Take back what was offered, but for what a thread took: the line has changed."""
+        self.reach = FEWEST
+        with self._lock:
+            while self._offered and not self._offered[-1].has_begun:
+                del self.handed[self._offered.pop().name]
+
+    def flush(self) -> None:
+        """Take in what the threads have done since."""
+        freed = 0
+        with self._lock:
+            self._pending.extend(self._news)
+            self._news.clear()
+            self._is_told = False
+            for thread in self._parked:
+                if self._offered:  # since it looked
+                    thread.is_at_work = True
+                    thread.turn.put(None)
+                else:
+                    self._idle.append(thread)
+                    freed += 1
+            self._parked.clear()
+        for _ in range(freed):
+            self._scheduler.end_draining()
+        if freed and self.reach < MOST:
+            self.reach *= 2
+        while self._pending:
+            call, has_ended = self._pending.popleft()
+            if not call.has_begun:
+                call.has_begun = True
+                del self.handed[call.name]
+                self.running[call.name] = call
+                self._scheduler.begin(call.name)
+                self._begin(call)
+            if has_ended:
+                del self.running[call.name]
+                if call.keeps_slot:
+                    self._scheduler.take_over(call.name)
+                self._end(call)
+
+    # -- endings
+
+    def cancel(self, call: Drained) -> bool:
+        """Let the thread of a running call leave after it; tell whether none will take it."""
+        with self._lock:
+            thread = call.thread
+            if thread is None:
+                self._offered.remove(call)
+                del self.running[call.name]
+                return True
+            if thread.call is not call:  # it has just ended
+                return False
+            thread.is_leaving = True
+        if thread.handle is not None:
+            thread.handle.cancel()
+        return False
+
+    def dismiss(self, thread: Drain) -> None:
+        """Let a thread leave after its present call."""
+        with self._lock:
+            thread.is_leaving = True
+            thread.turn.put(None)
+
+    def stop(self) -> None:
+        """Let all threads leave after their present calls: there will be no others."""
+        self._is_stopped = True
+        self.recall()
+        for thread in self.threads:
+            self.dismiss(thread)
+
+    def ended(self, thread: Drain, error: Exception | None) -> list[Drained]:
+        """Note that nobody waits for a thread any longer; return the calls that come to nothing.
+
+        It has ended, or was given up, or could not be started: then the call that it was to take
+        has this ``error``.
+        """
+        lost: list[Drained] = []
+        with self._lock:
+            self.threads.remove(thread)
+            thread.is_leaving = True
+            for parking in (self._idle, self._parked):
+                if thread in parking:
+                    parking.remove(thread)
+                    break
+            holds_slot = thread.is_at_work or parking is self._parked
+            if thread.call is not None:
+                thread.is_dropped = True
+                lost.append(thread.call)
+            if self._offered and self._offered[0].has_begun and error is not None:
+                self._offered[0].error = error
+                self._news.append((self._offered.popleft(), True))
+            while self._is_stopped and not self.threads and self._offered:
+                lost.append(self._offered.popleft())
+        for call in lost:
+            del self.running[call.name]
+        if holds_slot and thread.call is None:
+            self._scheduler.end_draining()
+        self.flush()
+        return lost
+
+    def handles(self) -> list[TaskHandle[None] | None]:
+        """Return those of the tasks that wait for threads."""
+        return [thread.handle for thread in self.threads]
+
+    def close(self) -> None:
+        """Let go of the run, which has ended; threads that were given up leave by themselves."""
+        self.handed.clear()
+        self.running.clear()
+        del self.run, self._host, self._scheduler, self._spawn, self._begin, self._end, self._wake
