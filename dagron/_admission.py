@@ -98,10 +98,6 @@ class Admission:
 
     # -- threads that run one node after another, in one slot
 
-    def may_drain(self) -> bool:
-        """Tell whether a node without a policy needs a worker slot and nothing else."""
-        return self._places is None
-
     def hand_over(self, name: str) -> None:
         """Let the thread that begins with this node hold its worker slot."""
         self.working.remove(name)
@@ -118,7 +114,7 @@ class Admission:
         self._workers.give(self._lanes)
 
     def following(self, most: int, aside: Container[str]) -> list[str]:
-        """Return up to ``most`` names that are next in line for a worker slot and nothing else.
+        """Return up to ``most`` names of default priority that are next in line for a worker slot.
 
         Those ``aside`` are left out. They stay in line.
         """

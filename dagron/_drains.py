@@ -40,10 +40,11 @@ class Drained(Call):
     """A call of one node's task, on its way to a thread and back."""
 
     __slots__ = (
-        "_arguments",
-        "_function",
-        "_keywords",
+        "arguments",
+        "function",
         "has_begun",
+        "keeps_slot",
+        "keywords",
         "name",
         "started_at",
         "thread",
@@ -58,23 +59,14 @@ class Drained(Call):
     ) -> None:
         super().__init__()
         self.name = name
-        self._function = function
-        self._arguments = arguments
-        self._keywords = keywords
+        self.function = function
+        self.arguments = arguments
+        self.keywords = keywords
         self.has_begun = False  # as far as the scheduler knows
         self.thread: Drain | None = None  # that took it
         self.started_at: float | None = None
-
-    @property
-    def keeps_slot(self) -> bool:
-        """Whether its node is not done, or has failed: then the slot is the node's from now on."""
-        return self.error is not None or is_awaitable(self.value)
-
-    def run(self, run: NodeHost, thread: "Drain") -> None:
-        """Call the task."""
-        current_node.set((run, self.name, thread))
-        self.started_at = time()
-        self.perform(self._function, self._arguments, self._keywords)
+        # It failed, or its node is not done: then the thread's slot is the node's from now on.
+        self.keeps_slot = False
 
 
 class Drain(ThreadCall):
@@ -101,7 +93,10 @@ class Drain(ThreadCall):
     def _run(self) -> None:
         call = self.call
         assert call is not None, "it was given one"
-        call.run(self._drains.run, self)
+        current_node.set((self._drains.run, call.name, self))
+        call.started_at = time()
+        call.perform(call.function, call.arguments, call.keywords)
+        call.keeps_slot = call.error is not None or is_awaitable(call.value)
         if self.is_dropped:
             call.drop()
 
@@ -114,8 +109,8 @@ class Drain(ThreadCall):
 class Drains:
     """The draining threads of a run.
 
-    ``spawn`` starts the task of a new thread, ``begin`` hears of every offered call that a thread
-    took, ``end`` of every call that ended; ``wake`` is called, in the loop, when there is news.
+    ``spawn`` starts the task of a new thread, ``end`` hears of every call that ended, and ``wake``
+    is called, in the loop, when there is news. Nodes whose calls have begun are ``in_flight``.
     """
 
     def __init__(
@@ -125,8 +120,8 @@ class Drains:
         scheduler: Scheduler,
         max_workers: int,
         *,
+        in_flight: dict[str, TaskHandle[None] | None],
         spawn: Callable[[Drain], TaskHandle[None]],
-        begin: Callable[[Drained], object],
         end: Callable[[Drained], object],
         wake: Callable[[], object],
     ) -> None:
@@ -135,8 +130,8 @@ class Drains:
         self._scheduler = scheduler
         # Parked threads hold none of the run's slots: they are limited apart.
         self.limiter = CapacityLimiter(max_workers)
+        self._in_flight = in_flight
         self._spawn = spawn
-        self._begin = begin
         self._end = end
         self._wake = wake
         self.handed: dict[str, Drained] = {}  # that are not RUNNING, as far as the scheduler knows
@@ -206,6 +201,7 @@ class Drains:
         """Put one more thread to work, for a call whose node is RUNNING and holds a worker slot."""
         self._scheduler.hand_over(call.name)
         self.running[call.name] = call
+        self._in_flight[call.name] = None
         is_handed = self.handed.pop(call.name, None) is not None
         with self._lock:
             call.has_begun = True
@@ -258,8 +254,8 @@ class Drains:
                 call.has_begun = True
                 del self.handed[call.name]
                 self.running[call.name] = call
+                self._in_flight[call.name] = None
                 self._scheduler.begin(call.name)
-                self._begin(call)
             if has_ended:
                 del self.running[call.name]
                 if call.keeps_slot:
@@ -334,4 +330,4 @@ class Drains:
         """Let go of the run, which has ended; threads that were given up leave by themselves."""
         self.handed.clear()
         self.running.clear()
-        del self.run, self._host, self._scheduler, self._spawn, self._begin, self._end, self._wake
+        del self.run, self._host, self._scheduler, self._spawn, self._end, self._wake

@@ -2,10 +2,9 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import copy_context
-from itertools import takewhile
 from math import inf
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar, cast
@@ -54,6 +53,8 @@ from dagron._stream import Stream
 BATCH = 32
 LARGEST_BATCH = 256
 
+NOTHING: Mapping[str, Any] = {}
+
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class Hosting(ABC):
         "_interrupt",
         "_lanes",
         "_limited",
+        "_may_drain",
         "_on_threads",
         "_parameters",
         "_policies",
@@ -145,6 +147,7 @@ class Hosting(ABC):
             raise internal_error(bug) from bug
         self._on_threads = self.scheduler.on_threads
         self._policies = self.scheduler.policies
+        self._may_drain = settings.max_concurrency is None  # else a node needs more than a thread
         self.results: dict[str, NodeResult] = {}
         self.stream = Stream(
             self.id,
@@ -267,8 +270,8 @@ class Hosting(ABC):
             host,
             self.scheduler,
             self._settings.max_workers,
+            in_flight=self._handles,
             spawn=self._spawn_drain,
-            begin=self._begin_drained,
             end=self._end_drained,
             wake=self._wake_up,
         )
@@ -445,35 +448,38 @@ class Hosting(ABC):
         call = self.drains.handed.get(name) or self._drained(name)
         if call is None:
             return False
-        self._handles[name] = None
         self.drains.start(call)
         return True
 
     def _drained(self, name: str) -> Drained | None:
         """Return the call of a node's task, if that is all there is to it, and can be made."""
         task = self._tasks.get(name)
-        is_all = name not in self._expanders and self.scheduler.may_drain(name)
-        if task is None or not is_all or self.growing.folds:
+        if task is None or name in self._policies or name in self._expanders:
             return None
-        arguments: Sequence[Any] = ()
-        keywords: Mapping[str, Any] = {}
-        if name in self._parameters:
-            try:
-                arguments, keywords = self.bodies.arguments(name)
-            except TaskSignatureError:
-                return None
-        return Drained(name, task, arguments, keywords)
+        if not self._may_drain or self.growing.folds:
+            return None
+        if name not in self._parameters:
+            return Drained(name, task, (), NOTHING)
+        try:
+            return Drained(name, task, *self.bodies.arguments(name))
+        except TaskSignatureError:  # as it will be in its own task
+            return None
 
     def _offer(self) -> None:
         """Let draining threads go on with the nodes that are next in line."""
         drains, scheduler = self.drains, self.scheduler
         if drains.handed and scheduler.is_overtaken():
             drains.recall()
-        if 2 * len(drains.handed) <= drains.reach:
-            most = drains.reach - len(drains.handed)
-            names = scheduler.following(most, drains.handed)
-            calls = takewhile(lambda call: call is not None, map(self._drained, names))
-            drains.offer([call for call in calls if call is not None])
+        if 2 * len(drains.handed) > drains.reach:
+            return
+        calls: list[Drained] = []
+        for name in scheduler.following(drains.reach - len(drains.handed), drains.handed):
+            call = self._drained(name)
+            if call is None:
+                break
+            calls.append(call)
+        if calls:
+            drains.offer(calls)
 
     def _look(self) -> None:
         """Take in what draining threads have done, and tell it."""
@@ -486,9 +492,6 @@ class Hosting(ABC):
         if self._group is not None and self.drains.threads:
             self.drains.recall()
             self._look()
-
-    def _begin_drained(self, call: Drained) -> None:
-        self._handles[call.name] = None
 
     def _spawn_drain(self, thread: Drain) -> TaskHandle[None]:
         assert self._group is not None, "nodes are admitted while the run is on"

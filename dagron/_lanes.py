@@ -187,6 +187,8 @@ class Lanes:
                 following = lane.drop_first()
             else:  # the usual case, without a call
                 queue.popleft()
+                while queue and place.get(queue[0][2]) != queue[0][1]:  # it left the line
+                    queue.popleft()
                 lane.first = following = queue[0] if queue else None
             if following is None:
                 heappop(heads)

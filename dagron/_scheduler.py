@@ -5,7 +5,6 @@ statuses; the shell around it runs the nodes and reports one outcome for each.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from itertools import takewhile
 
 from dagron._admission import Admission
 from dagron._blame import Blame, Why
@@ -122,10 +121,6 @@ class Scheduler(Growth):
 
     # -- slots
 
-    def may_drain(self, name: str) -> bool:
-        """Tell whether a node needs a worker slot to run, and nothing else."""
-        return name not in self.policies and self._admission.may_drain()
-
     def take_ready(self, most: int) -> list[str]:
         """Give slots to up to ``most`` nodes whose turn it is, and return them, in order.
 
@@ -174,15 +169,12 @@ class Scheduler(Growth):
         self._admission.hand_over(name)
 
     def following(self, most: int, aside: Container[str]) -> list[str]:
-        """Return up to ``most`` nodes that are next in line for a worker slot and nothing else.
+        """Return up to ``most`` nodes of default priority that are next in line for a worker slot.
 
         They stay in line, in this order, and may `begin` where such a thread has ended a node.
         Those ``aside`` are left out.
         """
-        names = self._admission.following(most, aside)
-        if self.policies:
-            return list(takewhile(lambda name: name not in self.policies, names))
-        return names
+        return self._admission.following(most, aside)
 
     def is_overtaken(self) -> bool:
         """Tell whether somebody waits for a worker slot who goes before those who may `begin`."""
