@@ -302,17 +302,18 @@ class Drains:
         with self._lock:
             self.threads.remove(thread)
             thread.is_leaving = True
+            holds_slot = thread.is_at_work or thread in self._parked
             for parking in (self._idle, self._parked):
                 if thread in parking:
                     parking.remove(thread)
-                    break
-            holds_slot = thread.is_at_work or parking is self._parked
             if thread.call is not None:
                 thread.is_dropped = True
                 lost.append(thread.call)
-            if self._offered and self._offered[0].has_begun and error is not None:
-                self._offered[0].error = error
-                self._news.append((self._offered.popleft(), True))
+            if error is not None and self._offered and self._offered[0].has_begun:
+                call = self._offered.popleft()
+                call.error, call.keeps_slot = error, True
+                self._news.append((call, True))
+                holds_slot = False
             while self._is_stopped and not self.threads and self._offered:
                 lost.append(self._offered.popleft())
         for call in lost:
