@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
 from typing import Any
 
 import anyio
@@ -61,6 +63,30 @@ async def anyio_static(
         spawn = group.start_soon
         for name in [name for name, count in waiting.items() if not count]:
             spawn(run, name, name=name)
+    return results
+
+
+def pool_static(
+    pool: Executor, tasks: dict[str, Any], dependents: Adjacency, counts: dict[str, int]
+) -> Results:
+    """One `submit` per sync node; the thread that waits here does all the counting."""
+    waiting = counts.copy()
+    results: Results = {}
+    ended: SimpleQueue[tuple[str, Future[Any]]] = SimpleQueue()
+
+    def submit(name: str) -> None:
+        future = pool.submit(tasks[name])
+        future.add_done_callback(lambda future: ended.put((name, future)))
+
+    for name in [name for name, count in waiting.items() if not count]:
+        submit(name)
+    while len(results) < len(tasks):
+        name, future = ended.get()
+        results[name] = future.result()
+        for dependent in dependents[name]:
+            waiting[dependent] -= 1
+            if not waiting[dependent]:
+                submit(dependent)
     return results
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import anyio
 
 from benchmarks import baselines
-from benchmarks.cases import CLOCKS, MAX_WORKERS, Case
+from benchmarks.cases import CLOCKS, GROWING, MAX_WORKERS, Case
 
 Run = Callable[[], Awaitable[Any]]
 """Runs a case once; the value is the contender's own result."""
 
 OBSERVED, HELD = "dagron+observer", "dagron+handle"
+POOL = "pool"
 ATTENDED = ("chain", "layers", "fan")
 """The shapes whose async runs are measured with an observer and with a handle, too."""
 
@@ -112,12 +113,28 @@ def asyncio_contender(case: Case) -> Run:
     return _by_hand(case, run_sync, baselines.asyncio_static, baselines.asyncio_growing)
 
 
-def _by_hand(case: Case, run_sync: Callable[..., Awaitable[Any]], static: Any, growing: Any) -> Run:
+def pool_contender(case: Case) -> Run:
+    """Blocks the loop, which has nothing else to do; its threads end with the process."""
+    pool = ThreadPoolExecutor(MAX_WORKERS)
+    dependents, counts = _adjacency(case)
+
+    async def run() -> Any:
+        return baselines.pool_static(pool, case.tasks, dependents, counts)
+
+    return run
+
+
+def _adjacency(case: Case) -> tuple[dict[str, list[str]], dict[str, int]]:
     dependents: dict[str, list[str]] = {name: [] for name in case.nodes}
     counts = dict.fromkeys(case.nodes, 0)
     for source, target in case.edges:
         dependents[source].append(target)
         counts[target] += 1
+    return dependents, counts
+
+
+def _by_hand(case: Case, run_sync: Callable[..., Awaitable[Any]], static: Any, growing: Any) -> Run:
+    dependents, counts = _adjacency(case)
 
     def call(task: Callable[[], Any]) -> Callable[[], Any]:
         return partial(run_sync, task) if case.kind == "sync" else task
@@ -142,14 +159,18 @@ CONTENDERS: dict[str, Callable[[Case], Run]] = {
     "dagron": dagron_contender,
     "asyncio": asyncio_contender,
     "anyio": anyio_contender,
+    POOL: pool_contender,
     OBSERVED: observed_contender,
     HELD: held_contender,
 }
 
 
-def contenders_for(shape: str) -> tuple[str, ...]:
-    """The schedulers by hand know no failures."""
-    return ("dagron",) if shape == "failure" else ("dagron", "asyncio", "anyio")
+def contenders_for(shape: str, kind: str) -> tuple[str, ...]:
+    """The schedulers by hand know no failures, and that with a bare pool knows only sync nodes."""
+    if shape == "failure":
+        return ("dagron",)
+    is_for_pool = kind == "sync" and shape not in GROWING
+    return ("dagron", "asyncio", "anyio", *([POOL] if is_for_pool else []))
 
 
 def attended_for(shape: str, kind: str) -> tuple[str, ...]:

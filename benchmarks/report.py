@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.bars import LARGE, Figures, Key, as_rows, bars
-from benchmarks.contenders import HELD, OBSERVED
+from benchmarks.contenders import HELD, OBSERVED, POOL
 
 README = Path(__file__).with_name("README.md")
 START, END = "<!-- measured: start -->", "<!-- measured: end -->"
@@ -32,7 +32,7 @@ def report(figures: Figures) -> str:
 
 
 def time_table(figures: Figures) -> str:
-    head = ["shape", "nodes are", "nodes", "dagron us", "asyncio us", "anyio us"]
+    head = ["shape", "nodes are", "nodes", "dagron us", "asyncio us", "anyio us", "pool us"]
     head += ["dagron / anyio", "to 10,000", "peak B", "of it working", "repeats"]
     return markdown(head, (_row(figures, key) for key in figures.times))
 
@@ -46,7 +46,7 @@ def _row(figures: Figures, key: Key) -> list[str]:
         f"{size:,}",
         *(
             _text(figures.per_node(key, contender), 1)
-            for contender in ("dagron", "asyncio", "anyio")
+            for contender in ("dagron", "asyncio", "anyio", POOL)
         ),
         _text(figures.ratio(key), 2),
         _text(figures.growth(key), 2),

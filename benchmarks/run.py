@@ -76,7 +76,7 @@ def measure(figures: Figures, shape: str, kind: str, sizes: list[int], repeats: 
 
 def turn(shape: str, kind: str, size: int, repeat: int) -> tuple[str, ...]:
     """Who runs in this repeat: all of them, but for what `LONG` says."""
-    contenders = contenders_for(shape)
+    contenders = contenders_for(shape, kind)
     if size < LONG:
         return contenders + attended_for(shape, kind)
     if kind == "sync":

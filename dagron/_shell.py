@@ -113,13 +113,13 @@ class Shell(Hosting):
         started_at: float | None = None
         began = perf_counter()
         try:
-            if call is not None:
-                began, started_at = began - call.seconds, call.started_at
-            elif self.stopping or name in self._to_cancel:  # between its spawn and this first step
-                await checkpoint()
-            current_node.set((self, name, None))
             if call is None:
+                if self.stopping or name in self._to_cancel:  # since its spawn
+                    await checkpoint()
                 started_at = time()
+            else:
+                began, started_at = began - call.seconds, call.started_at
+            current_node.set((self, name, None))
             task = self._tasks.get(name)
             if task is None:
                 raise missing_task(name)
