@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from anyio import current_effective_deadline, get_cancelled_exc_class
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint, current_token
 
 
 class Host:
@@ -55,6 +55,18 @@ class Host:
         some library's own affair that escaped it.
         """
         return current_effective_deadline() == -inf or self._cancelling() > self._cancelling_before
+
+    async def absorb_cancellation(self) -> None:
+        """Let a task on which somebody called ``Task.cancel()``, itself say, end like any other.
+
+        A task that ends with such a request on it ends cancelled, and an anyio task group on
+        asyncio takes that as a reason to cancel all the others.
+        """
+        if self.current_task is not None and self.current_task().cancelling():
+            try:
+                await checkpoint()
+            except self.cancelled_class:
+                return
 
 
 def loop_caller() -> Callable[..., object]:

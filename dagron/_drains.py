@@ -5,8 +5,8 @@ thread that has ended one call takes the next in line in the same slot. So a thr
 holds one slot, whichever nodes it runs.
 
     the event loop                           a thread
-    start(call): a slot for one more    -->  takes the first call, and runs it
-    offer(call): next in line           -->  takes it when the one before has ended
+    take(node): a slot for one more     -->  takes the first call, and runs it
+    offer(): those next in line         -->  takes one when the one before has ended
     recall(): what nobody took yet
     flush(): who began, who ended       <--  news; one wake-up for all since the last flush
                                         <--  parked: nothing is left, the slot is free
@@ -15,7 +15,7 @@ A lock decides who has a call. All else here belongs to the loop, or to the one 
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from math import inf
 from queue import Empty, SimpleQueue
@@ -109,8 +109,10 @@ class Drain(ThreadCall):
 class Drains:
     """The draining threads of a run.
 
-    ``spawn`` starts the task of a new thread, ``end`` hears of every call that ended, and ``wake``
-    is called, in the loop, when there is news. Nodes whose calls have begun are ``in_flight``.
+    ``call_of`` gives the call of a node's task, unless the node needs more; ``spawn`` starts a task
+    that waits for a thread. ``wake`` is called, in the loop, when there is news, ``end`` for every
+    call that has ended, and ``leave`` to `take_out` a thread that is gone. Nodes whose calls have
+    begun are ``in_flight``.
     """
 
     def __init__(
@@ -121,22 +123,26 @@ class Drains:
         max_workers: int,
         *,
         in_flight: dict[str, TaskHandle[None] | None],
-        spawn: Callable[[Drain], TaskHandle[None]],
+        call_of: Callable[[str], Drained | None],
+        spawn: Callable[[Coroutine[Any, Any, None]], TaskHandle[None]],
         end: Callable[[Drained], object],
+        leave: Callable[[Drain, Exception | None], object],
         wake: Callable[[], object],
     ) -> None:
         self.run = run
         self._host = host
         self._scheduler = scheduler
         # Parked threads hold none of the run's slots: they are limited apart.
-        self.limiter = CapacityLimiter(max_workers)
+        self._limiter = CapacityLimiter(max_workers)
         self._in_flight = in_flight
+        self._call_of = call_of
         self._spawn = spawn
         self._end = end
+        self._leave = leave
         self._wake = wake
         self.handed: dict[str, Drained] = {}  # that are not RUNNING, as far as the scheduler knows
         self.running: dict[str, Drained] = {}
-        self.reach = FEWEST  # how many calls may be offered ahead
+        self._reach = FEWEST  # how many calls may be offered ahead
         self.threads: set[Drain] = set()
         self._pending: deque[tuple[Drained, bool]] = deque()  # news that is being taken in
         self._is_stopped = False
@@ -197,12 +203,18 @@ class Drains:
 
     # -- in the event loop
 
-    def start(self, call: Drained) -> None:
-        """Put one more thread to work, for a call whose node is RUNNING and holds a worker slot."""
-        self._scheduler.hand_over(call.name)
-        self.running[call.name] = call
-        self._in_flight[call.name] = None
-        is_handed = self.handed.pop(call.name, None) is not None
+    def take(self, name: str) -> bool:
+        """Put one more thread to work, for a node that is RUNNING and holds a worker slot.
+
+        Tells whether it did: a plain call may not be all that the node needs.
+        """
+        call = self.handed.get(name) or self._call_of(name)
+        if call is None:
+            return False
+        self._scheduler.hand_over(name)
+        self.running[name] = call
+        self._in_flight[name] = None
+        is_handed = self.handed.pop(name, None) is not None
         with self._lock:
             call.has_begun = True
             if not is_handed:
@@ -214,17 +226,41 @@ class Drains:
         if thread is None:
             thread = Drain(self._host, self)
             self.threads.add(thread)
-            thread.handle = self._spawn(thread)
+            thread.handle = self._spawn(self._wait_for(thread))
+        return True
 
-    def offer(self, calls: list[Drained]) -> None:
-        """Let threads that end a call take these next."""
+    async def _wait_for(self, thread: Drain) -> None:
+        error: Exception | None = None
+        try:
+            await thread.run(self._limiter)
+        except self._host.cancelled_class:
+            if self._host.is_cancelling():
+                raise
+        except Exception as failure:  # to start, say: what a call raises is its own affair
+            error = failure
+        finally:
+            self._leave(thread, error)
+        await self._host.absorb_cancellation()
+
+    def offer(self) -> None:
+        """Let threads that end a call go on with the nodes that are next in line."""
+        if self.handed and self._scheduler.is_overtaken():
+            self.recall()
+        if 2 * len(self.handed) > self._reach:
+            return
+        calls: list[Drained] = []
+        for name in self._scheduler.following(self._reach - len(self.handed), self.handed):
+            call = self._call_of(name)
+            if call is None:
+                break
+            calls.append(call)
         self.handed.update((call.name, call) for call in calls)
         with self._lock:
             self._offered.extend(calls)
 
     def recall(self) -> None:
         """Take back what was offered, but for what a thread took: the line has changed."""
-        self.reach = FEWEST
+        self._reach = FEWEST
         with self._lock:
             while self._offered and not self._offered[-1].has_begun:
                 del self.handed[self._offered.pop().name]
@@ -246,8 +282,8 @@ class Drains:
             self._parked.clear()
         for _ in range(freed):
             self._scheduler.end_draining()
-        if freed and self.reach < MOST:
-            self.reach *= 2
+        if freed and self._reach < MOST:
+            self._reach *= 2
         while self._pending:
             call, has_ended = self._pending.popleft()
             if not call.has_begun:
@@ -292,7 +328,7 @@ class Drains:
         for thread in self.threads:
             self.dismiss(thread)
 
-    def ended(self, thread: Drain, error: Exception | None) -> list[Drained]:
+    def take_out(self, thread: Drain, error: Exception | None) -> list[Drained]:
         """Note that nobody waits for a thread any longer; return the calls that come to nothing.
 
         It has ended, or was given up, or could not be started: then the call that it was to take
@@ -331,4 +367,5 @@ class Drains:
         """Let go of the run, which has ended; threads that were given up leave by themselves."""
         self.handed.clear()
         self.running.clear()
-        del self.run, self._host, self._scheduler, self._spawn, self._end, self._wake
+        del self.run, self._host, self._scheduler
+        del self._call_of, self._spawn, self._end, self._leave, self._wake

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from math import inf
@@ -18,7 +18,7 @@ from anyio import (
     get_current_task,
 )
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled, current_token
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 from dagron._backend import Host
 from dagron._blame import Blame
@@ -271,8 +271,10 @@ class Hosting(ABC):
             self.scheduler,
             self._settings.max_workers,
             in_flight=self._handles,
+            call_of=self._drained,
             spawn=self._spawn_drain,
             end=self._end_drained,
+            leave=self._leave_drain,
             wake=self._wake_up,
         )
         self._reports = Reports(self.id, self.stream, self._handles, host.call_soon, self._look)
@@ -420,7 +422,7 @@ class Hosting(ABC):
             for name in names:
                 if name in self._handles and self.slots.grant(name):
                     continue
-                if name in self._on_threads and self._drain(name):
+                if name in self._on_threads and self.drains.take(name):
                     continue
                 # Under the run's own context: a spawn copies the current one, which here may be
                 # that of the node that has just finished.
@@ -432,7 +434,7 @@ class Hosting(ABC):
             elif not scheduler.running and scheduler.is_stuck():
                 raise RuntimeError(f"{scheduler.unfinished:,} nodes wait, and nothing is running")
             elif self.drains.running and not self._settings.cancel_on_failure:
-                self._offer()  # else what is next must wait to hear how the others end
+                self.drains.offer()  # else what is next must wait to hear how the others end
             if scheduler.offspring.unfinished:
                 self.growing.tend(is_idle=len(names) < budget)
         if scheduler.log:
@@ -440,19 +442,11 @@ class Hosting(ABC):
 
     # -- sync nodes that threads run one after another
 
-    def _drain(self, name: str) -> bool:
-        """Hand a node that was taken to a draining thread, if a plain call is all that it needs.
-
-        Who has an expander keeps its slot for it.
-        """
-        call = self.drains.handed.get(name) or self._drained(name)
-        if call is None:
-            return False
-        self.drains.start(call)
-        return True
-
     def _drained(self, name: str) -> Drained | None:
-        """Return the call of a node's task, if that is all there is to it, and can be made."""
+        """Return the call of a node's task, if that is all there is to it, and can be made.
+
+        A node with an expander is more than that: it keeps its slot until that is done.
+        """
         task = self._tasks.get(name)
         if task is None or name in self._policies or name in self._expanders:
             return None
@@ -465,25 +459,12 @@ class Hosting(ABC):
         except TaskSignatureError:  # as it will be in its own task
             return None
 
-    def _offer(self) -> None:
-        """Let draining threads go on with the nodes that are next in line."""
-        drains, scheduler = self.drains, self.scheduler
-        if drains.handed and scheduler.is_overtaken():
-            drains.recall()
-        if 2 * len(drains.handed) > drains.reach:
-            return
-        calls: list[Drained] = []
-        for name in scheduler.following(drains.reach - len(drains.handed), drains.handed):
-            call = self._drained(name)
-            if call is None:
-                break
-            calls.append(call)
-        if calls:
-            drains.offer(calls)
-
     def _look(self) -> None:
         """Take in what draining threads have done, and tell it."""
-        self.drains.flush()
+        try:
+            self.drains.flush()
+        except Exception as bug:
+            self._crash(bug)
         if self.scheduler.log:  # whoever reads a snapshot next finds nothing in it untold
             self.stream.catch_up()
 
@@ -493,30 +474,18 @@ class Hosting(ABC):
             self.drains.recall()
             self._look()
 
-    def _spawn_drain(self, thread: Drain) -> TaskHandle[None]:
+    def _spawn_drain(self, waiting: Coroutine[Any, Any, None]) -> TaskHandle[None]:
         assert self._group is not None, "nodes are admitted while the run is on"
-        name = "dagron worker"
-        return self._group.create_task(self._wait_for(thread), name=name, context=self._context)
+        return self._group.create_task(waiting, name="dagron worker", context=self._context)
 
-    async def _wait_for(self, thread: Drain) -> None:
-        """Wait until a draining thread has ended, or is given up."""
-        error: Exception | None = None
+    def _leave_drain(self, thread: Drain, error: Exception | None) -> None:
+        """Report the nodes that are lost with a thread, and use its slot."""
         try:
-            await thread.run(self.drains.limiter)
-        except self._host.cancelled_class:
-            if self._host.is_cancelling():
-                raise
-        except Exception as failure:  # to start, say; no call in it raises anything
-            error = failure
-        finally:
-            try:
-                for call in self.drains.ended(thread, error):
-                    self._report_lost(call)
-                self._admit()
-            except Exception as bug:
-                self._crash(bug)
-        if (current_task := self._host.current_task) and current_task().cancelling():
-            await self._absorb_cancellation()
+            for call in self.drains.take_out(thread, error):
+                self._report_lost(call)
+            self._admit()
+        except Exception as bug:
+            self._crash(bug)
 
     def _go_on_with_returned(self, group: TaskGroup) -> None:
         """Give nodes a task whose threads are done with them, and which are not done."""
@@ -527,17 +496,6 @@ class Hosting(ABC):
             )
             if call.name in self._to_cancel:
                 handle.cancel()
-
-    async def _absorb_cancellation(self) -> None:
-        """Let a task on which somebody called ``Task.cancel()``, itself say, end like any other.
-
-        A task that ends with such a request on it ends cancelled, and an anyio task group on
-        asyncio takes that as a reason to cancel all the others.
-        """
-        try:
-            await checkpoint()
-        except self._host.cancelled_class:
-            return
 
     # -- endings
 

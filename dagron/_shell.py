@@ -155,7 +155,7 @@ class Shell(Hosting):
         else:
             self._report(name, COMPLETED, value, None, seconds, started_at)
         if (current_task := self._host.current_task) and current_task().cancelling():
-            await self._absorb_cancellation()
+            await self._host.absorb_cancellation()
 
     async def _expand(self, name: str, value: Any, policy: NodePolicy | None) -> None:
         """Call the node's expander, and land what it returns."""
