@@ -120,10 +120,10 @@ class Admission:
         """
         return self._lanes.following(self._thread_lane, self._workers, self._place, most, aside)
 
-    def is_overtaken(self) -> bool:
-        """Tell whether somebody waits for a worker slot who goes before those in line for one."""
+    def is_overtaken(self, name: str) -> bool:
+        """Tell whether somebody who waits for a worker slot goes before this node in line."""
         first = self._lanes.first_beside(self._thread_lane, self._workers)
-        return first is not None and first[0] < 0
+        return first is not None and first < (0, self._place[name], name)
 
     # -- in flight
 

@@ -9,7 +9,7 @@ from typing import Any
 from anyio import CancelScope, CapacityLimiter, current_time, sleep, sleep_forever
 
 from dagron._backend import Host
-from dagron._calls import Expander, Parameters, is_awaitable, refuse_coroutine
+from dagron._calls import Expander, Parameters, refuse_coroutine
 from dagron._current import current_node, here
 from dagron._drains import Drained
 from dagron._errors import Cancelled, NodeTimeoutError, TaskSignatureError
@@ -214,7 +214,7 @@ class Bodies:
     async def _outcome(
         self, name: str, call: Call, deadline: float, timeout: float | None
     ) -> tuple[Any, float]:
-        if not is_awaitable(call.value):
+        if not call.is_awaitable:
             return call.value, call.seconds
         self._slots.return_worker(name)
         began = perf_counter()
@@ -239,7 +239,7 @@ class Bodies:
         deadline = due(timeout)
         call = ThreadCall(self._host, expander.function, name, *arguments)
         await self.in_thread(name, call, deadline, timeout, EXPANDER)
-        if not is_awaitable(call.value):
+        if not call.is_awaitable:
             return call.value  # the slot goes back with the outcome: what lands now comes first
         self._slots.return_worker(name)
         return await self.in_time(name, call.value, deadline, timeout, EXPANDER)

@@ -12,6 +12,18 @@ holds one slot, whichever nodes it runs.
                                         <--  parked: nothing is left, the slot is free
 
 A lock decides who has a call. All else here belongs to the loop, or to the one thread.
+
+    a call                  its node, as far as the loop knows
+    offered, in the line    READY: in `offers` and the line, and behind those that have begun
+    offered, taken          READY: in `offers`, and that a thread has it is in the news
+    begun, in the line      RUNNING: in `running`; a thread at work has no call, and will take it
+    begun, taken            RUNNING: in `running`; that it has ended will be in the news
+
+    a thread    its slot
+    at work     it holds one, and takes calls
+    parked      it holds one, and has found no call: the next flush takes the slot back
+    idle        none; it waits to be put to work, for so many seconds
+    leaving     as before; it takes no calls any more
 """
 
 from collections import deque
@@ -19,14 +31,13 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from math import inf
 from queue import Empty, SimpleQueue
-from threading import Lock
+from threading import RLock
 from time import time
 from typing import Any
 
 from anyio import CapacityLimiter, TaskHandle
 
 from dagron._backend import Host
-from dagron._calls import is_awaitable
 from dagron._current import NodeHost, current_node
 from dagron._scheduler import Scheduler
 from dagron._threads import Call, ThreadCall
@@ -43,7 +54,6 @@ class Drained(Call):
         "arguments",
         "function",
         "has_begun",
-        "keeps_slot",
         "keywords",
         "name",
         "started_at",
@@ -65,24 +75,37 @@ class Drained(Call):
         self.has_begun = False  # as far as the scheduler knows
         self.thread: Drain | None = None  # that took it
         self.started_at: float | None = None
-        # It failed, or its node is not done: then the thread's slot is the node's from now on.
-        self.keeps_slot = False
+
+    @property
+    def keeps_slot(self) -> bool:
+        """Whether its node failed, or is not done: then the slot is the node's from now on."""
+        return self.is_awaitable or self.error is not None
 
 
 class Drain(ThreadCall):
     """A thread that runs calls until it is to leave."""
 
-    __slots__ = ("_drains", "call", "handle", "is_at_work", "is_dropped", "is_leaving", "turn")
+    __slots__ = (
+        "_drains",
+        "call",
+        "handle",
+        "has_lost_call",
+        "is_at_work",
+        "is_cancelled",
+        "is_leaving",
+        "turn",
+    )
 
     def __init__(self, host: Host, drains: "Drains") -> None:
         super().__init__(host, self._work)
         self._drains = drains
         self.turn: SimpleQueue[None] = SimpleQueue()  # on which it waits while it is parked
-        self.handle: TaskHandle[None] | None = None  # of the task that waits for it
+        self.handle: TaskHandle[None]  # of the task that waits for it
         self.call: Drained | None = None  # that it runs
-        self.is_at_work = True  # it may take calls, and holds a slot
+        self.is_at_work = True
         self.is_leaving = False
-        self.is_dropped = False  # its call was given up
+        self.is_cancelled = False  # it is to leave since its call is cancelled, that one alone
+        self.has_lost_call = False  # nobody waits for what comes of its call
 
     def _work(self) -> None:
         # Its own context is the run's. No variable here outlives a call: who waits holds nothing.
@@ -96,13 +119,10 @@ class Drain(ThreadCall):
         current_node.set((self._drains.run, call.name, self))
         call.started_at = time()
         call.perform(call.function, call.arguments, call.keywords)
-        call.keeps_slot = call.error is not None or is_awaitable(call.value)
-        if self.is_dropped:
-            call.drop()
 
     async def outlast(self, deadline: float = inf) -> None:
         """Let the thread leave after its present call, and wait for that."""
-        self._drains.dismiss(self)
+        self._drains.heed_cancellation(self)
         await super().outlast(deadline)
 
 
@@ -111,8 +131,8 @@ class Drains:
 
     ``call_of`` gives the call of a node's task, unless the node needs more; ``spawn`` starts a task
     that waits for a thread. ``wake`` is called, in the loop, when there is news, ``end`` for every
-    call that has ended, and ``leave`` to `take_out` a thread that is gone. Nodes whose calls have
-    begun are ``in_flight``.
+    call that has ended, ``leave`` to `take_out` a thread that is gone, and ``halt`` when the run is
+    cancelled. Nodes whose calls have begun are ``in_flight``.
     """
 
     def __init__(
@@ -127,6 +147,7 @@ class Drains:
         spawn: Callable[[Coroutine[Any, Any, None]], TaskHandle[None]],
         end: Callable[[Drained], object],
         leave: Callable[[Drain, Exception | None], object],
+        halt: Callable[[], object],
         wake: Callable[[], object],
     ) -> None:
         self.run = run
@@ -139,20 +160,26 @@ class Drains:
         self._spawn = spawn
         self._end = end
         self._leave = leave
+        self._halt = halt
         self._wake = wake
-        self.handed: dict[str, Drained] = {}  # that are not RUNNING, as far as the scheduler knows
-        self.running: dict[str, Drained] = {}
+        self.offers: dict[str, Drained] = {}  # whose nodes are READY, as far as the loop knows
+        self.running: dict[str, Drained] = {}  # whose nodes are RUNNING
         self._reach = FEWEST  # how many calls may be offered ahead
         self.threads: set[Drain] = set()
         self._pending: deque[tuple[Drained, bool]] = deque()  # news that is being taken in
         self._is_stopped = False
-        self._lock = Lock()
+        self._lock = RLock()  # not a plain one: a finalizer that comes in between may cancel a run
         # Under the lock:
-        self._offered: deque[Drained] = deque()  # nobody took them; those that have begun first
+        self._line: deque[Drained] = deque()  # that nobody took; those that have begun first
         self._news: list[tuple[Drained, bool]] = []  # who took a call, and (True) who ended it
-        self._parked: list[Drain] = []  # their slot is to be taken back
-        self._idle: list[Drain] = []  # their slot was taken back
+        self._parked: list[Drain] = []
+        self._idle: list[Drain] = []
         self._is_told = False  # the loop will flush
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether threads have calls, or will."""
+        return bool(self.running or self.offers)
 
     # -- in a thread
 
@@ -160,12 +187,7 @@ class Drains:
         """Pass on the call that ended, and give the thread its next one; False: it is to leave."""
         while True:
             with self._lock:
-                if thread.call is not None and not thread.is_dropped:
-                    self._news.append((thread.call, True))
-                    if thread.call.keeps_slot:
-                        thread.is_at_work = False
-                        self._idle.append(thread)
-                thread.call = None
+                self._take_back(thread)
                 has_next = thread.is_at_work and not thread.is_leaving and self._give(thread)
                 is_news = bool(self._news or self._parked) and not self._is_told
                 self._is_told = self._is_told or is_news
@@ -178,12 +200,25 @@ class Drains:
             except Empty:
                 self._leave_idle(thread)
 
+    def _take_back(self, thread: Drain) -> None:
+        call, thread.call = thread.call, None
+        if call is None:
+            return
+        if thread.has_lost_call:
+            call.drop()
+            return
+        self._news.append((call, True))
+        if call.keeps_slot:
+            thread.is_at_work = False
+            if not thread.is_leaving:
+                self._idle.append(thread)
+
     def _give(self, thread: Drain) -> bool:
-        if not self._offered:
+        if not self._line:
             thread.is_at_work = False
             self._parked.append(thread)
             return False
-        thread.call = call = self._offered.popleft()
+        thread.call = call = self._line.popleft()
         call.thread = thread
         if not call.has_begun:
             self._news.append((call, False))
@@ -208,32 +243,36 @@ class Drains:
 
         Tells whether it did: a plain call may not be all that the node needs.
         """
-        call = self.handed.get(name) or self._call_of(name)
+        call = self.offers.get(name) or self._call_of(name)
         if call is None:
             return False
         self._scheduler.hand_over(name)
         self.running[name] = call
         self._in_flight[name] = None
-        is_handed = self.handed.pop(name, None) is not None
+        is_offered = self.offers.pop(name, None) is not None
         with self._lock:
             call.has_begun = True
-            if not is_handed:
-                self._offered.append(call)
+            if not is_offered:
+                self._line.append(call)
             thread = self._idle.pop() if self._idle else None
             if thread is not None:
                 thread.is_at_work = True
                 thread.turn.put(None)
         if thread is None:
-            thread = Drain(self._host, self)
-            self.threads.add(thread)
-            thread.handle = self._spawn(self._wait_for(thread))
+            self._add_thread()
         return True
+
+    def _add_thread(self) -> None:
+        thread = Drain(self._host, self)
+        self.threads.add(thread)
+        thread.handle = self._spawn(self._wait_for(thread))
 
     async def _wait_for(self, thread: Drain) -> None:
         error: Exception | None = None
         try:
             await thread.run(self._limiter)
         except self._host.cancelled_class:
+            self.heed_cancellation(thread)
             if self._host.is_cancelling():
                 raise
         except Exception as failure:  # to start, say: what a call raises is its own affair
@@ -244,51 +283,44 @@ class Drains:
 
     def offer(self) -> None:
         """Let threads that end a call go on with the nodes that are next in line."""
-        if self.handed and self._scheduler.is_overtaken():
+        if self.offers and self._scheduler.is_overtaken(next(reversed(self.offers))):
             self.recall()
-        if 2 * len(self.handed) > self._reach:
+        if 2 * len(self.offers) > self._reach:
             return
         calls: list[Drained] = []
-        for name in self._scheduler.following(self._reach - len(self.handed), self.handed):
+        for name in self._scheduler.following(self._reach - len(self.offers), self.offers):
             call = self._call_of(name)
             if call is None:
                 break
             calls.append(call)
-        self.handed.update((call.name, call) for call in calls)
+        self.offers.update((call.name, call) for call in calls)
         with self._lock:
-            self._offered.extend(calls)
+            self._line.extend(calls)
 
     def recall(self) -> None:
         """Take back what was offered, but for what a thread took: the line has changed."""
         self._reach = FEWEST
         with self._lock:
-            while self._offered and not self._offered[-1].has_begun:
-                del self.handed[self._offered.pop().name]
+            while self._line and not self._line[-1].has_begun:
+                del self.offers[self._line.pop().name]
 
     def flush(self) -> None:
         """Take in what the threads have done since."""
-        freed = 0
         with self._lock:
-            self._pending.extend(self._news)
-            self._news.clear()
+            news, self._news = self._news, []
+            self._pending.extend(news)
             self._is_told = False
-            for thread in self._parked:
-                if self._offered:  # since it looked
-                    thread.is_at_work = True
-                    thread.turn.put(None)
-                else:
-                    self._idle.append(thread)
-                    freed += 1
-            self._parked.clear()
-        for _ in range(freed):
+            parked, self._parked = self._parked, []
+            self._idle += [thread for thread in parked if not thread.is_leaving]
+        for _ in parked:
             self._scheduler.end_draining()
-        if freed and self._reach < MOST:
+        if parked and self._reach < MOST:
             self._reach *= 2
         while self._pending:
             call, has_ended = self._pending.popleft()
             if not call.has_begun:
                 call.has_begun = True
-                del self.handed[call.name]
+                del self.offers[call.name]
                 self.running[call.name] = call
                 self._in_flight[call.name] = None
                 self._scheduler.begin(call.name)
@@ -301,24 +333,33 @@ class Drains:
     # -- endings
 
     def cancel(self, call: Drained) -> bool:
-        """Let the thread of a running call leave after it; tell whether none will take it."""
+        """Let the thread of a running call leave after it.
+
+        Tells whether no thread has taken it: then none will, and it comes to nothing.
+        """
         with self._lock:
             thread = call.thread
-            if thread is None:
-                self._offered.remove(call)
+            if thread is None and call in self._line:
+                self._line.remove(call)
                 del self.running[call.name]
                 return True
-            if thread.call is not call:  # it has just ended
+            if thread is None or thread.call is not call:  # it has just ended
                 return False
-            thread.is_leaving = True
-        if thread.handle is not None:
-            thread.handle.cancel()
+            thread.is_leaving = thread.is_cancelled = True
+        thread.handle.cancel()
         return False
 
-    def dismiss(self, thread: Drain) -> None:
-        """Let a thread leave after its present call."""
+    def heed_cancellation(self, thread: Drain) -> None:
+        """Let a thread leave after its present call, and all others if the run is cancelled."""
+        if self._host.is_cancelling() and not thread.is_cancelled:
+            self._halt()  # the host may hear of it later than this thread
+        self._dismiss(thread)
+
+    def _dismiss(self, thread: Drain) -> None:
         with self._lock:
             thread.is_leaving = True
+            if thread in self._idle:
+                self._idle.remove(thread)
             thread.turn.put(None)
 
     def stop(self) -> None:
@@ -326,38 +367,37 @@ class Drains:
         self._is_stopped = True
         self.recall()
         for thread in self.threads:
-            self.dismiss(thread)
+            self._dismiss(thread)
 
     def take_out(self, thread: Drain, error: Exception | None) -> list[Drained]:
-        """Note that nobody waits for a thread any longer; return the calls that come to nothing.
+        """Note that a thread has ended, or is given up; return the calls that come to nothing.
 
-        It has ended, or was given up, or could not be started: then the call that it was to take
-        has this ``error``.
+        With an ``error`` it could not be started: that is what the call ends with that it was for.
         """
-        lost: list[Drained] = []
+        self.threads.remove(thread)
         with self._lock:
-            self.threads.remove(thread)
-            thread.is_leaving = True
-            holds_slot = thread.is_at_work or thread in self._parked
-            for parking in (self._idle, self._parked):
-                if thread in parking:
-                    parking.remove(thread)
-            if thread.call is not None:
-                thread.is_dropped = True
-                lost.append(thread.call)
-            if error is not None and self._offered and self._offered[0].has_begun:
-                call = self._offered.popleft()
-                call.error, call.keeps_slot = error, True
+            thread.is_leaving = thread.has_lost_call = True
+            lost = [] if thread.call is None else [thread.call]
+            is_short = thread.is_at_work and not lost
+            if is_short and error is not None and self._has_begun_in_line():
+                call = self._line.popleft()
+                call.error = error
                 self._news.append((call, True))
-                holds_slot = False
-            while self._is_stopped and not self.threads and self._offered:
-                lost.append(self._offered.popleft())
-        for call in lost:
-            del self.running[call.name]
-        if holds_slot and thread.call is None:
+                is_short = False  # the slot is the node's
+        if is_short and self._has_begun_in_line() and not self._is_stopped:
+            self._add_thread()  # it was for a call that another is to take now, in its slot
+        elif is_short:
             self._scheduler.end_draining()
         self.flush()
+        if self._is_stopped and not self.threads:
+            lost += self._line
+            self._line.clear()
+        for call in lost:
+            del self.running[call.name]
         return lost
+
+    def _has_begun_in_line(self) -> bool:
+        return bool(self._line) and self._line[0].has_begun
 
     def handles(self) -> list[TaskHandle[None] | None]:
         """Return those of the tasks that wait for threads."""
@@ -365,7 +405,7 @@ class Drains:
 
     def close(self) -> None:
         """Let go of the run, which has ended; threads that were given up leave by themselves."""
-        self.handed.clear()
+        self.offers.clear()
         self.running.clear()
         del self.run, self._host, self._scheduler
-        del self._call_of, self._spawn, self._end, self._leave, self._wake
+        del self._call_of, self._spawn, self._end, self._leave, self._halt, self._wake

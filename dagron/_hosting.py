@@ -53,6 +53,8 @@ from dagron._stream import Stream
 BATCH = 32
 LARGEST_BATCH = 256
 
+WORKER = "dagron worker"  # the name of a task that waits for a draining thread
+
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -275,6 +277,7 @@ class Hosting(ABC):
             spawn=self._spawn_drain,
             end=self._end_drained,
             leave=self._leave_drain,
+            halt=self._halt,
             wake=self._wake_up,
         )
         self._reports = Reports(self.id, self.stream, self._handles, host.call_soon, self._look)
@@ -354,8 +357,8 @@ class Hosting(ABC):
             log(DEBUG, self.id, None, "run %s ended", self.id)
         if self._interrupt is not None:
             raise self._interrupt from None
-        if self._bug is None and self._handles:
-            raise broken_open(None, list(self._handles))
+        if self._bug is None and (self._handles or self.drains.threads):
+            raise broken_open(None, [*self._handles] or [WORKER])
         if self._bug is None:
             try:
                 self._notice_deadline()
@@ -433,7 +436,7 @@ class Hosting(ABC):
                 self._wake.set()
             elif not scheduler.running and scheduler.is_stuck():
                 raise RuntimeError(f"{scheduler.unfinished:,} nodes wait, and nothing is running")
-            elif self.drains.running and not self._settings.cancel_on_failure:
+            elif self.drains.is_busy and not self._settings.cancel_on_failure:
                 self.drains.offer()  # else what is next must wait to hear how the others end
             if scheduler.offspring.unfinished:
                 self.growing.tend(is_idle=len(names) < budget)
@@ -476,7 +479,7 @@ class Hosting(ABC):
 
     def _spawn_drain(self, waiting: Coroutine[Any, Any, None]) -> TaskHandle[None]:
         assert self._group is not None, "nodes are admitted while the run is on"
-        return self._group.create_task(waiting, name="dagron worker", context=self._context)
+        return self._group.create_task(waiting, name=WORKER, context=self._context)
 
     def _leave_drain(self, thread: Drain, error: Exception | None) -> None:
         """Report the nodes that are lost with a thread, and use its slot."""

@@ -176,9 +176,9 @@ class Scheduler(Growth):
         """
         return self._admission.following(most, aside)
 
-    def is_overtaken(self) -> bool:
-        """Tell whether somebody waits for a worker slot who goes before those who may `begin`."""
-        return self._admission.is_overtaken()
+    def is_overtaken(self, name: str) -> bool:
+        """Tell whether somebody who waits for a worker slot goes before this node in line."""
+        return self._admission.is_overtaken(name)
 
     def begin(self, name: str) -> None:
         """Start a node that is in line, in the slot of a thread that has ended another."""

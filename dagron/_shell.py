@@ -57,9 +57,9 @@ class Shell(Hosting):
         if self.is_over:
             return
         try:
-            if self._group is not None and name in self.drains.handed:
+            if self._group is not None and name in self.drains.offers:
                 self.drains.recall()
-                if name in self.drains.handed:  # by now a thread has it, and may be done with it
+                if name in self.drains.offers:  # by now a thread has it, and may be done with it
                     self._to_cancel.setdefault(name, blame)
                     self._look()
             status = self.scheduler.statuses().get(name)
@@ -261,7 +261,7 @@ class Shell(Hosting):
         )
         if self._held:
             faults += self._nested_faults(modification)
-        if self._group is not None and self.drains.handed and touches_others(modification):
+        if self._group is not None and self.drains.offers and touches_others(modification):
             self._settle()
         needs = {node: read.names() for node, read in parameters.items()} if parameters else None
         untaken: Collection[tuple[str, str]] = ()

@@ -10,6 +10,7 @@ from typing import Any
 from anyio import CancelScope, CapacityLimiter, Event, to_thread
 
 from dagron._backend import Host
+from dagron._calls import is_awaitable
 
 
 class Boxed(Exception):
@@ -22,10 +23,11 @@ class Boxed(Exception):
 class Call:
     """A call in a thread, and what came of it."""
 
-    __slots__ = ("error", "seconds", "value")
+    __slots__ = ("error", "is_awaitable", "seconds", "value")
 
     def __init__(self) -> None:
         self.value: Any = None
+        self.is_awaitable = False  # what it returned is to be awaited
         self.error: BaseException | None = None
         self.seconds = 0.0  # in the callable itself
 
@@ -35,7 +37,8 @@ class Call:
         """Call this, and keep what it returns or raises."""
         began = perf_counter()
         try:
-            self.value = function(*arguments, **keywords)
+            self.value = value = function(*arguments, **keywords)
+            self.is_awaitable = is_awaitable(value)  # which asks a class of the user's
         except BaseException as error:
             self.error = error
         self.seconds = perf_counter() - began
