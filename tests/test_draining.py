@@ -1,5 +1,6 @@
 """Plain sync nodes: a worker thread runs one after another, and no promise is lost by it."""
 
+import asyncio
 import contextvars
 import gc
 import threading
@@ -17,7 +18,8 @@ import pytest
 import dagron
 from controls import Work
 from dagron import DynamicExecutor, NodePolicy, _drains
-from faults import GUARD, Alive, graph, hold, passes, run, until
+from dagron._hosting import WORKER
+from faults import GUARD, ON_ASYNCIO, Alive, graph, hold, passes, run, until
 from handles import CANCELLED, COMPLETED, READY, RUNNING, Modification, Node, fail, noop, running
 
 HERE: contextvars.ContextVar[str] = contextvars.ContextVar("HERE", default="nowhere")
@@ -515,3 +517,176 @@ async def test_nested_runs_in_threads() -> None:
     tasks = dict.fromkeys("abcd", nested)
     result = await run(graph(*tasks), tasks, max_workers=1)
     assert [result[name].result for name in tasks] == [3, 3, 3, 3]
+
+
+# --- at awkward moments --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("how", ["run", "caller"])
+async def test_a_run_is_cancelled_before_its_threads_begin(how: str, count: int) -> None:
+    """Every node that has started has an end, however early the run is cancelled."""
+    events: list[tuple[str, str]] = []
+    scope = anyio.CancelScope()
+    last = f"n{count - 1}"
+
+    def hear(event: dagron.Event) -> None:
+        if isinstance(event, dagron.NodeEvent):
+            events.append((type(event).__name__, event.node))
+        if isinstance(event, dagron.NodeStarted) and event.node == last:
+            scope.cancel() if how == "caller" else handle.cancel("enough")
+
+    tasks = {f"n{n}": str for n in range(count)}
+    with anyio.fail_after(GUARD), scope:
+        async with running(graph(*tasks), tasks, max_workers=count, observers=[hear]) as handle:
+            result = await handle.wait()
+        assert "enough" in str(result.reason)
+    started = {node for kind, node in events if kind == "NodeStarted"}
+    ended = {node for kind, node in events if kind in ("NodeCancelled", "NodeCompleted")}
+    assert started == ended == set(tasks)
+
+
+def workers() -> set[asyncio.Task[Any]]:
+    return {task for task in asyncio.all_tasks() if task.get_name() == WORKER}
+
+
+@ON_ASYNCIO
+@pytest.mark.parametrize("after", [1, 2, 3])
+async def test_a_worker_is_killed_before_its_thread_begins(after: int) -> None:
+    """Another thread takes its place: no node is lost."""
+    tasks = dict.fromkeys("abc", str)
+    async with running(graph(*tasks), tasks, max_workers=1) as handle:
+        await until(workers)
+        await passes(after)
+        for task in workers():
+            task.cancel()
+        assert (await handle.wait()).succeeded == 3
+
+
+@ON_ASYNCIO
+async def test_a_worker_is_killed_before_its_first_step() -> None:
+    """The run ends, and says so, also when another thread has run what it was for."""
+    first, begun, ended = Work(), threading.Event(), threading.Event()
+
+    def hear(event: dagron.Event) -> None:
+        if isinstance(event, dagron.NodeStarted) and event.node == "b":
+            for task in workers() - known:
+                task.cancel()
+            first.let_go()
+            assert begun.wait(GUARD)  # in the other thread
+            ended.set()
+
+    def work() -> None:
+        begun.set()
+        hold(ended)
+
+    async def opener() -> None:
+        await first.begins()
+        known.update(workers())
+
+    known: set[asyncio.Task[Any]] = set()
+    tasks = {"a": first, "opener": opener, "b": work, "c": str}
+    dag = graph("a", edges="opener-b b-c")
+    with pytest.raises(dagron.RunFailedError, match="cancelled from outside before they began"):
+        await run(dag, tasks, max_workers=2, observers=[hear])
+
+
+async def test_a_thread_that_leaves_is_given_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slot of a cancelled node may be free before its thread has left: the next node goes to
+    another.
+    """
+    go, slow = threading.Event(), threading.Event()
+    honest = _drains.Drain._work
+
+    def leave_late(self: _drains.Drain) -> None:
+        honest(self)
+        if self.is_cancelled:
+            hold(slow)
+
+    monkeypatch.setattr(_drains.Drain, "_work", leave_late)
+
+    def victim() -> None:
+        hold(go)
+        dagron.check_cancelled()
+
+    tasks = {"victim": victim, "next": slow.set}
+    async with running(graph(*tasks), tasks, max_workers=2) as handle:
+        await until(lambda: handle.status("victim") is RUNNING)
+        handle.cancel_node("victim")
+        go.set()
+        result = await handle.wait()
+    assert (result["victim"].status, result["next"].status) == (CANCELLED, COMPLETED)
+
+
+async def test_equals_start_as_they_became_ready() -> None:
+    """A node that was ready before those that are offered, and had to wait for its group, goes
+    before them once it waits for a thread like they do.
+    """
+    order: list[str] = []
+    gate, go, work = anyio.Event(), anyio.Event(), Work()
+    late = "234"
+    builder = dagron.DAG.builder().add_node("holder", policy=NodePolicy(group="g"))
+    builder.add_node("grouped", policy=NodePolicy(group="g")).add_node("seed")
+    for name in ("work", *late):
+        builder.add_edge("seed", name)
+    tasks = {
+        "holder": gate.wait,
+        "seed": go.wait,
+        "work": work,
+        **{name: partial(order.append, name) for name in ("grouped", *late)},
+    }
+    async with running(builder.build(), tasks, max_workers=1, limits={"g": 1}) as handle:
+        await until(lambda: handle.status("holder") is RUNNING)
+        go.set()
+        await work.begins()
+        await passes(5)
+        gate.set()
+        await until(lambda: handle.status("holder") is COMPLETED)
+        await passes(5)
+        work.let_go()
+        assert (await handle.wait()).ok
+    assert order == ["grouped", "2", "3", "4"]
+
+
+async def test_a_parked_thread_waits_for_its_turn() -> None:
+    """What a node's end makes ready, and goes first, goes before what was offered to its thread
+    just before the loop heard of that end.
+    """
+    order: list[str] = []
+    may, ended = threading.Event(), threading.Event()
+    go = anyio.Event()
+    first = Work(then=ended.set)
+
+    async def seed() -> None:
+        await go.wait()
+        first.let_go()
+        hold(ended)
+        may.set()
+
+    builder = dagron.DAG.builder().add_node("urgent", policy=NodePolicy(priority=5))
+    builder.add_edge("first", "urgent")
+    for name in "234":
+        builder.add_edge("seed", name)
+    tasks = {"first": first, "seed": seed}
+    tasks |= {name: partial(order.append, name) for name in ("urgent", *"234")}
+    async with running(builder.build(), tasks, max_workers=1) as handle:
+        await first.begins()
+        go.set()
+        assert (await handle.wait()).ok
+    assert order[0] == "urgent"
+
+
+async def test_a_value_whose_class_cannot_be_asked() -> None:
+    """A value of which not even the class can be asked whether it is awaitable fails its node."""
+
+    class Odd(type):
+        def __getattr__(cls, name: str) -> object:
+            raise ValueError("odd")
+
+    class Value(metaclass=Odd):
+        pass
+
+    tasks = {"odd": lambda: Value(), "other": str}
+    result = await run(graph(*tasks), tasks, max_workers=1)
+    assert str(result["odd"].error) == "odd"
+    assert (result.failed, result.succeeded) == (1, 1)
