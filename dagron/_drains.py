@@ -54,6 +54,7 @@ class Drained(Call):
         "arguments",
         "function",
         "has_begun",
+        "keeps_slot",
         "keywords",
         "name",
         "started_at",
@@ -75,11 +76,9 @@ class Drained(Call):
         self.has_begun = False  # as far as the scheduler knows
         self.thread: Drain | None = None  # that took it
         self.started_at: float | None = None
-
-    @property
-    def keeps_slot(self) -> bool:
-        """Whether its node failed, or is not done: then the slot is the node's from now on."""
-        return self.is_awaitable or self.error is not None
+        # The slot of its thread is its node's from its end on, which failed or is not done: unless
+        # the thread finds that this is not so.
+        self.keeps_slot = True
 
 
 class Drain(ThreadCall):
@@ -119,6 +118,7 @@ class Drain(ThreadCall):
         current_node.set((self._drains.run, call.name, self))
         call.started_at = time()
         call.perform(call.function, call.arguments, call.keywords)
+        call.keeps_slot = call.is_awaitable or call.error is not None
 
     async def outlast(self, deadline: float = inf) -> None:
         """Let the thread leave after its present call, and wait for that."""
