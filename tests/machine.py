@@ -268,6 +268,9 @@ class Model:
         if max_concurrency is not None:
             self.slots["max_concurrency"] = max_concurrency
         self.workers: set[str] = set()  # the nodes that hold a worker slot
+        self.draining = 0  # the threads that hold one, and run one node after another
+        self.drained: set[str] = set()  # the running nodes that they run
+        self.offered: list[str] = []  # the ready nodes that they may go on with
         self.lingering: set[str] = set()  # nodes that have ended, but whose thread has not
         self.resting: set[str] = set()  # running nodes that hold no slots
         self.asking: dict[str, bool] = {}  # the nodes in flight that want slots: and a worker's?
@@ -326,7 +329,8 @@ class Model:
     def taken(self) -> Counter[str]:
         """How many slots of each kind are taken."""
         active = [name for name in self.all(RUNNING) if name not in self.resting]
-        taken = Counter({"max_workers": len(self.workers), "max_concurrency": len(active)})
+        workers = len(self.workers) + self.draining
+        taken = Counter({"max_workers": workers, "max_concurrency": len(active)})
         for name in [*active, *self.lingering]:
             taken.update(self.groups(name))
         return taken
@@ -366,6 +370,50 @@ class Model:
     def return_worker(self, name: str) -> None:
         self.workers.remove(name)
         self.lingering.discard(name)
+
+    # -- threads that run one node after another
+
+    def hand_over(self, name: str) -> None:
+        self.workers.remove(name)
+        self.drained.add(name)
+        self.draining += 1
+
+    def begin(self, name: str) -> None:
+        self.offered.remove(name)
+        self.drained.add(name)
+        self.status[name] = RUNNING
+
+    def take_over(self, name: str) -> None:
+        self.draining -= 1
+        self.workers.add(name)
+
+    def is_usual(self, name: str) -> bool:
+        """Whether a node needs a worker slot and no other, and has default priority."""
+        return name in self.on_threads and not (self.groups(name) or self.priority(name))
+
+    def usual(self) -> list[str]:
+        """The usual nodes in line."""
+        return [name for name in self.line() if name not in self.asking and self.is_usual(name)]
+
+    def waits_for_worker(self, name: str, *, only: bool) -> bool:
+        """Whether a node in line waits for a worker slot; ``only``: and for no other."""
+        lacks = self.lacks(name, self.wants_worker(name))
+        return lacks == ["max_workers"] if only else "max_workers" in lacks
+
+    def following(self, *, only: bool) -> list[str]:
+        """The usual nodes that are next for a worker slot: up to another that waits for one."""
+        names, usual = [], self.usual()
+        for name in self.line():
+            if self.waits_for_worker(name, only=only):
+                if name not in usual:
+                    break
+                names.append(name)
+        return names
+
+    def overtaking(self, *, only: bool) -> list[str]:
+        """Those who wait for a worker slot, and go before all usual nodes."""
+        waiting = [name for name in self.line() if self.waits_for_worker(name, only=only)]
+        return [name for name in waiting if name in self.asking or self.priority(name) > 0]
 
     # -- what follows from what
 
@@ -465,6 +513,7 @@ class Model:
             self.counted.discard(name)
             self.stop_waiting(name)
             self.resting.discard(name)
+            self.drained.discard(name)
             self.asking.pop(name, None)
             if blame is not None:
                 self.blames[name] = {blame}

@@ -6,6 +6,7 @@ assertion that fails names the claim that breaks.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -21,6 +22,8 @@ from dagron import (
 )
 from dagron._blame import Blame, Why
 from dagron._edge import Edge, condition_of
+from dagron._lanes import Pool
+from dagron._modification import touches_others
 from dagron._policy import NodePolicy, all_done, all_succeeded, any_succeeded, at_least
 from dagron._scheduler import Scheduler
 from dagron._statuses import Landed
@@ -75,14 +78,19 @@ def random_programs(count: int) -> Iterator[Tape]:
 
 
 def drive(
-    scheduler_class: type[Scheduler], program: Tape, *, questions: bool = True
+    scheduler_class: type[Scheduler],
+    program: Tape,
+    *,
+    questions: bool = True,
+    drains: bool = False,
 ) -> Counter[str]:
     """Run the program, checking every claim after every step, on its ``questions``, too.
 
+    Where it ``drains``, threads run one node after another, and most nodes are such as they run.
     Returns what happened, and how often. Where a claim breaks, the error carries the steps.
     """
     start, steps = program
-    run = Program(scheduler_class, questions)
+    run = Program(scheduler_class, questions, drains)
     try:
         run.begin(Dice(start))
         for step in steps:
@@ -126,9 +134,12 @@ class Program:
     model: Model
     scheduler: Scheduler
 
-    def __init__(self, scheduler_class: type[Scheduler], questions: bool = True) -> None:
+    def __init__(
+        self, scheduler_class: type[Scheduler], questions: bool = True, drains: bool = False
+    ) -> None:
         self.scheduler_class = scheduler_class
         self.questions = questions
+        self.drains = drains
         self.dice = Dice()
         self.seen: Counter[str] = Counter()
         self.log: list[str] = []
@@ -139,6 +150,7 @@ class Program:
         self.lost: list[str] = []  # names of forgotten nodes
         self.before: dict[str, NodeStatus] = {}
         self.groups: list[str] = []
+        self.ghosts = False  # an unusual node left the line before its turn, and may stand there
 
     def begin(self, dice: Dice) -> None:
         self.dice = dice
@@ -147,15 +159,15 @@ class Program:
         edges = [self.perhaps_conditional(*pair) for pair in dice.some(pairs, most=7)]
         inserted = dice.some(nodes, most=len(nodes))
         inserted += [name for name in nodes if name not in inserted]
-        on_threads = dice.some(inserted, most=5)
+        on_threads = self._threaded(inserted, most=5)
         sizes = dice.one([{}, {"g": dice.number(1, 2), "h": dice.number(1, 3)}])
         self.groups = [*sizes]
         limits = {
             "max_workers": dice.number(1, 3),
-            "max_concurrency": dice.one([None, 1, 2, 3]),
+            "max_concurrency": None if self.drains else dice.one([None, 1, 2, 3]),
             "max_nodes": len(nodes) + dice.one([100, 100, 100, 6]),
             "max_depth": dice.one([1_000, 1_000, 1_000, 2]),
-            "policy": self.policy() if dice.happens(one_in=4) else None,
+            "policy": self.policy() if not self.drains and dice.happens(one_in=4) else None,
             "keep": dice.one(["all", "all", "leaves", "failures"]),
         }
         policies = {name: made for name in inserted if (made := self.policy()) is not None}
@@ -182,14 +194,22 @@ class Program:
         self.answers += 1
         return Edge(source, target, Answer(self.answers))
 
+    def _threaded(self, names: list[str], most: int) -> list[str]:
+        """Some of the nodes, or most of them where threads drain."""
+        if self.drains:
+            return [name for name in names if not self.dice.happens(one_in=5)]
+        return self.dice.some(names, most)
+
     def policy(self) -> NodePolicy | None:
         """A policy, one in two with a trigger."""
         fields: dict[str, Any] = {}
+        if self.drains and not self.dice.happens(one_in=4):
+            return None
         if self.dice.happens(one_in=2):
             fields["trigger"] = self.dice.one(TRIGGERS)
         if self.groups and self.dice.happens(one_in=2):
             fields["group"] = self.dice.one([*self.groups, self.groups, ()])
-        if self.dice.happens(one_in=3):
+        if self.drains or self.dice.happens(one_in=3):
             fields["priority"] = self.dice.one([1, -1, 2.5, 0])
         if self.dice.happens(one_in=4):
             fields["keep"] = self.dice.one(["failures", "leaves", "all", None, Fold(max, int)])
@@ -218,6 +238,16 @@ class Program:
             steps += [self.give_back]
         if model.asking:
             steps += [self.stop_asking]
+        if model.offered:
+            steps += [self.ask] * 3
+        if not self._in_tasks():
+            of_tasks = (self.expand, self.stream, self.rest, self.ask)
+            steps = [step for step in steps if step not in of_tasks]
+        if model.drained:
+            steps += [self.succeed] * 4 + [self.look_ahead]
+            steps += [self.go_on_in_task] * dice.happens(one_in=2)
+        if model.draining > len(model.drained):
+            steps += [self.drain] * 6
         dice.one(steps)()
         self.check()
 
@@ -239,11 +269,16 @@ class Program:
             assert name == due, f"turns are kept: {self._whose_turn(due, name)}"
             self.seen["inherited" if name in model.asking else "started"] += 1
             self.seen["started past others"] += due != line[0]
+            is_new = name not in model.asking
             model.grant(name)
+            if name in model.offered or (is_new and self._is_drained(name)):
+                self._hand_over(name)
         due = model.next_in_line()
         assert len(taken) == most or due is None, f"no slot idles: {due} could start"
         if len(taken) < most:
             assert not self.scheduler.is_stuck(), "no node is stranded"
+            if self.drains:
+                self._offer()
 
     def _whose_turn(self, due: str, name: str) -> str:
         """Why one of two nodes goes before the other."""
@@ -266,12 +301,15 @@ class Program:
     def cancel_waiting(self) -> None:
         name = self.dice.one(self.model.all(*WAITING))
         blame = self.dice.one([None, Blame(Why.OUTSIDE)])
+        if name in self.model.offered:
+            self.model.offered.clear()
         self.log.append(f"cancel({name!r}, {blame!r})")
         self.scheduler.cancel(name, blame)
         self.model.end(name, CANCELLED, blame=blame)
         self.seen["cancelled before its start"] += 1
 
     def cancel_rest(self) -> None:
+        self.model.offered.clear()
         self.log.append("cancel_rest()")
         self.scheduler.cancel_rest()
         self.model.end(*self.model.all(*WAITING), CANCELLED)
@@ -283,6 +321,9 @@ class Program:
         A thread that goes on beyond the end of its node returns it later.
         """
         model, dice = self.model, self.dice
+        if name in model.drained:
+            self._leave_thread(name, takes_over=status is FAILED or dice.happens(one_in=4))
+        self.ghosts |= model.asking.get(name, False)
         if name in model.asking and (status is COMPLETED or dice.happens(one_in=2)):
             self._stop_asking(name)
         if dice.happens(one_in=2):
@@ -350,7 +391,7 @@ class Program:
         model = self.model
         active = [
             name
-            for name in model.all(RUNNING)
+            for name in self._in_tasks()
             if name not in model.asking and name not in model.resting
         ]
         if active:
@@ -362,7 +403,7 @@ class Program:
 
     def ask(self) -> None:
         model = self.model
-        idle = [name for name in model.all(RUNNING) if name not in {*model.workers, *model.asking}]
+        idle = [name for name in self._in_tasks() if name not in {*model.workers, *model.asking}]
         if not idle:
             return
         name = self.dice.one([*(name for name in idle if name in model.resting), *idle])
@@ -384,7 +425,7 @@ class Program:
     def _stop_asking(self, name: str) -> None:
         self.log.append(f"stop_asking({name!r})")
         self.scheduler.stop_asking(name)
-        del self.model.asking[name]
+        self.ghosts |= self.model.asking.pop(name)
 
     def give_back(self) -> None:
         self._return_worker(self.dice.one(sorted(self.model.workers)))
@@ -395,11 +436,115 @@ class Program:
             self.scheduler.return_worker(name)
             self.model.return_worker(name)
 
+    # -- threads that run one node after another
+
+    def _in_tasks(self) -> list[str]:
+        """The running nodes that can do more than end."""
+        return [name for name in self.model.all(RUNNING) if name not in self.model.drained]
+
+    def _is_drained(self, name: str) -> bool:
+        """Whether a draining thread runs a node that was taken: five of six that it may run."""
+        return self.drains and self._may_drain(name) and bool(self.dice.number(0, 5))
+
+    def _may_drain(self, name: str) -> bool:
+        """Whether it is a plain call of a sync task."""
+        return name in self.model.on_threads and name not in self.model.policies
+
+    def _hand_over(self, name: str) -> None:
+        model = self.model
+        if name in model.offered:
+            model.offered.remove(name)
+            self.seen["taken after it was offered"] += 1
+        self.log.append(f"hand_over({name!r})")
+        self.scheduler.hand_over(name)
+        model.hand_over(name)
+
+    def _offer(self) -> None:
+        """Let threads go on with what is next in line, right after a look at who may start."""
+        model, overtaken = self.model, self.scheduler.is_overtaken()
+        self.log.append(f"is_overtaken() == {overtaken}")
+        first, perhaps = model.overtaking(only=True), model.overtaking(only=False)
+        assert overtaken or not first, f"who goes first is noticed: {first}"
+        assert perhaps or self.ghosts or not overtaken, "nobody is overtaken by nobody"
+        if overtaken:
+            self.seen["recalled"] += bool(model.offered)
+            model.offered.clear()
+        most = self.dice.number(1, 4)
+        found = self._following(most)
+        following, certain = (
+            [name for name in model.following(only=only) if name not in model.offered]
+            for only in (True, False)
+        )
+        assert found == following[: len(found)], f"who follows is next: {found} of {following}"
+        assert self.ghosts or len(found) >= len(certain[:most]), (
+            f"nobody is left out who follows: {found} of {certain}"
+        )
+        for name in found:
+            if not self._may_drain(name):
+                break
+            model.offered.append(name)
+            self.seen["offered"] += 1
+
+    def _following(self, most: int) -> list[str]:
+        offered = [*self.model.offered]
+        found = self.scheduler.following(most, offered)
+        self.log.append(f"following({most}, {offered}) == {found}")
+        assert len(found) <= most, f"no more follow than asked for: {found}"
+        return found
+
+    def look_ahead(self) -> None:
+        """At any time it is usual nodes in line that follow, and only where no slot is free."""
+        model, most = self.model, self.dice.number(1, 4)
+        found = self._following(most)
+        usual = [name for name in model.usual() if name not in model.offered][:most]
+        assert found == usual[: len(found)], f"who follows is usual: {found} of {usual}"
+        assert all(model.lacks(name, worker=True) for name in found), "no slot idles"
+
+    def drain(self) -> None:
+        """A thread that has ended a node takes the next one, or gives its slot back."""
+        model = self.model
+        unready = [name for name in model.status if name not in model.all(READY)]
+        if unready and self.dice.happens(one_in=4):
+            self._begin_wrongly(self.dice.one(unready))
+        if model.offered and not self.dice.happens(one_in=4):
+            name = model.offered[0]
+            self.log.append(f"begin({name!r})")
+            self.scheduler.begin(name)
+            model.begin(name)
+            self.seen["begun"] += 1
+        else:
+            self.log.append("end_draining()")
+            self.scheduler.end_draining()
+            model.draining -= 1
+            self.seen["parked"] += 1
+
+    def _begin_wrongly(self, name: str) -> None:
+        before = snapshot(self.scheduler)
+        self.log.append(f"begin({name!r}), which is {self.model.status[name]}")
+        with suppress(RuntimeError):
+            self.scheduler.begin(name)
+            raise AssertionError(f"nobody begins who is not ready: {name}")
+        assert snapshot(self.scheduler) == before, "a start that is refused changes nothing"
+
+    def go_on_in_task(self) -> None:
+        """A thread is done with a node that is not done, or is given up."""
+        name = self.dice.one(sorted(self.model.drained))
+        self._leave_thread(name, takes_over=self.dice.happens(one_in=2))
+
+    def _leave_thread(self, name: str, *, takes_over: bool) -> None:
+        self.model.drained.remove(name)
+        if takes_over:
+            self.log.append(f"take_over({name!r})")
+            self.scheduler.take_over(name)
+            self.model.take_over(name)
+            self._check_workers()
+            self.seen["taken over"] += 1
+
     # -- nodes that go on adding nodes
 
     def stream(self) -> None:
         """A running node lands a modification and goes on: its expander, or its task."""
-        by = self.dice.one(self.model.all(RUNNING))
+        by = self.dice.one(self._in_tasks())
         settled = self.dice.one([True, True, False])
         if by not in self.model.counted:
             self.log.append(f"offspring.begin({by!r})")
@@ -445,7 +590,7 @@ class Program:
     # -- modifications
 
     def expand(self) -> None:
-        by = self.dice.one(self.model.all(RUNNING))
+        by = self.dice.one(self._in_tasks())
         if not self._land(by):
             self._end(by, FAILED)
         elif self.dice.number(0, 2):
@@ -458,6 +603,8 @@ class Program:
         """Land a modification on both; tell whether it was accepted."""
         model = self.model
         modification = Modifications(self, by).make()
+        if touches_others(modification):
+            model.offered.clear()
         new = {added.name for added in modification.add_nodes}
         asked = [
             (source, target)
@@ -471,7 +618,7 @@ class Program:
         untaken, broken = self._answers(dict.fromkeys(asked))
         broken = [edge for edge in broken if edge in model.new_edges(modification)]
         options = {
-            "on_threads": self.dice.some(sorted(new), most=3),
+            "on_threads": self._threaded(sorted(new), most=3),
             "untaken": untaken,
             "broken": broken,
             "settled": settled,
@@ -569,6 +716,9 @@ class Program:
         while model.all(*WAITING, RUNNING):
             self.take()
             self.check()
+            while model.draining > len(model.drained):
+                self.drain()
+                self.check()
             for name in [name for name in model.workers if model.status[name] in FINAL]:
                 self._return_worker(name)
             running = model.all(RUNNING)
@@ -577,15 +727,15 @@ class Program:
             if running:
                 self._end(running[0], COMPLETED)
             self.check()
+        while model.draining:
+            self.drain()
         assert scheduler.unfinished == scheduler.running == 0, "all that remains has ended"
         assert set(scheduler.statuses().values()) <= set(FINAL), "every node ends in a final state"
         assert scheduler.take_ready(100) == [], "a run that has ended starts nothing"
         for name in [*model.workers]:
             self._return_worker(name)
-        free = {name: pool.free for name, pool in self.pools.items()}
-        assert free == {name: pool.size for name, pool in self.pools.items()}, (
-            f"all slots are free at the end: {free}"
-        )
+        taken = [name for name, pool in self._all_pools().items() if pool.free != pool.size]
+        assert not taken, f"all slots are free at the end: {taken}"
 
     # -- what holds after every step
 
@@ -631,11 +781,14 @@ class Program:
         for entry in log:
             if isinstance(entry, Landed):
                 landed.append(entry._replace(**{f: [*getattr(entry, f)] for f in LISTS}))
+                self.ghosts |= any(told[name] is READY for name in entry.removed_nodes)
                 told = {name: told[name] for name in told if name not in entry.removed_nodes}
                 told.update(dict.fromkeys(entry.added_nodes, PENDING))
                 continue
             name, status = entry
             step = (told[name], status)
+            if step[0] is READY and status is not RUNNING:
+                self.ghosts |= not self.model.is_usual(name)
             assert step in LEGAL, f"transitions are legal: {name}, {step[0]} to {step[1]}"
             told[name] = status
             if status is READY:
@@ -664,12 +817,22 @@ class Program:
         taken = model.taken()
         over = {slot: size for slot, size in model.slots.items() if taken[slot] > size}
         assert not over, f"the limits hold: {taken} of {over}"
-        assert scheduler.working == model.workers, "worker slots are where they were given"
+        self._check_workers()
         assert scheduler.resting == model.resting, "who rests, rests"
-        for name, pool in self.pools.items():
+        assert model.offered == model.usual()[: len(model.offered)], "what was offered is next"
+        for name, pool in self._all_pools().items():
             assert pool.size - pool.free == taken[name], (
                 f"the slots of {name} are where they belong"
             )
+
+    def _check_workers(self) -> None:
+        model, draining = self.model, self.scheduler._admission.draining
+        assert self.scheduler.working == model.workers, "worker slots are where they were given"
+        assert draining == model.draining, "slots of threads are where they were given"
+        assert len(model.drained) <= draining, "a thread runs one node at a time"
+
+    def _all_pools(self) -> Mapping[str, Pool]:
+        return {**self.pools, "max_workers": self.scheduler._admission._workers}
 
     def _check_children(self) -> None:
         """Who counts children counts the unfinished ones, and hears of room as soon as it is."""
@@ -684,7 +847,8 @@ class Program:
             model.stop_waiting(name)
         self.seen["there was room"] += len(roomy)
         assert offspring.waiting == model.waits, "who waits for room, waits"
-        alone = not model.workers and set(model.all(RUNNING)) <= model.relying
+        held = model.taken()["max_workers"]
+        alone = not held and set(model.all(RUNNING)) <= model.relying
         stalled = sorted(model.relying) if alone else []
         assert list(self.scheduler.stalled()) == stalled, "who waits for ever is found"
         self.seen["stalled"] += bool(stalled)

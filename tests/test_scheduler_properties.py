@@ -48,11 +48,23 @@ def test_every_claim_holds_after_every_step(program: Tape) -> None:
     drive(Scheduler, program)
 
 
+@settings(fixed, max_examples=400)
+@given(PROGRAMS)
+def test_every_claim_holds_where_threads_run_one_node_after_another(program: Tape) -> None:
+    """All of that holds where threads hold worker slots in the place of nodes.
+
+    What follows for such a thread is next in line, it is noticed when somebody is to go before
+    that, only a node that is ready begins, and no slot is lost, whatever becomes of node or thread.
+    """
+    drive(Scheduler, program, drains=True)
+
+
 def test_the_programs_reach_every_case() -> None:
     """Random programs reach every status and kind of fault; most modifications are legal."""
     seen: Counter[str] = Counter()
     for program in random_programs(150):
         seen += drive(Scheduler, program)
+        seen += drive(Scheduler, program, drains=True)
     kinds = ("cycle", "duplicate", "edge", "limit", "started", "unknown")
     cases = [
         *(
@@ -68,6 +80,7 @@ def test_the_programs_reach_every_case() -> None:
         *("rested", "went on at once", "a thread goes on", "failed by a condition"),
         *("streamed", "settled", "had room", "waited for room", "there was room", "stalled"),
         *("forgotten", "a name was used again", "an unknown name, with forgotten nodes"),
+        *("offered", "taken after it was offered", "recalled", "begun", "parked", "taken over"),
         *(f"a condition: {answer}" for answer in ("yes", "no", "broken")),
         *(f"refused: {kind}" for kind in kinds),
     ]
