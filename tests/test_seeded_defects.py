@@ -4,7 +4,7 @@ Each defect below is a plausible slip. A defect that no program notices fails it
 the property has a hole.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -19,7 +19,7 @@ from dagron import _retention as retention
 from dagron._admission import Admission
 from dagron._blame import Blame, Why
 from dagron._landing import Landing, examine
-from dagron._lanes import Lanes, Pool
+from dagron._lanes import Lane, Lanes, Pool
 from dagron._offspring import Offspring
 from dagron._policy import Trigger, all_done
 from dagron._readiness import Readiness
@@ -50,6 +50,21 @@ def claim_broken_by(scheduler_class: type[Scheduler], *, questions: bool = False
     def claims_hold(program: Tape) -> None:
         drive(scheduler_class, program, questions=questions)
 
+    return claim_broken_in(claims_hold)
+
+
+def claim_broken_in_threads_by(scheduler_class: type[Scheduler]) -> str:
+    """The same where threads run one node after another."""
+
+    @find_a_failure
+    @given(PROGRAMS)
+    def claims_hold(program: Tape) -> None:
+        drive(scheduler_class, program, questions=False, drains=True)
+
+    return claim_broken_in(claims_hold)
+
+
+def claim_broken_in(claims_hold: Callable[[], object]) -> str:
     try:
         claims_hold()
     except AssertionError as error:
@@ -351,6 +366,167 @@ def test_unfair_turns_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Admission, "add", unfair)
     assert claim_broken_by(Scheduler).startswith("turns are kept")
+
+
+# --- threads that run one node after another -----------------------------------------------------
+
+
+class InLineForEver(Scheduler):
+    """Starts a node in a thread's slot, and leaves it in line."""
+
+    def begin(self, name: str) -> None:
+        place = dict(self._admission._place)
+        super().begin(name)
+        self._admission._place.update(place)
+
+
+class BeginsAnything(Scheduler):
+    """Takes a thread's word for it that a node is ready."""
+
+    def begin(self, name: str) -> None:
+        self._admission.withdraw(name)
+        self._start((name,))
+
+
+class SlotForTwo(Scheduler):
+    """Lets a node keep the slot that its thread has."""
+
+    def hand_over(self, name: str) -> None:
+        super().hand_over(name)
+        self.working.add(name)
+
+
+class SlotForNobody(Scheduler):
+    """Takes the slot from a thread that was given up, and does not say whose it is."""
+
+    def take_over(self, name: str) -> None:
+        super().take_over(name)
+        self.working.remove(name)
+
+
+class SlotOfBoth(Scheduler):
+    """Gives a node the slot of its thread, and leaves it to the thread as well."""
+
+    def take_over(self, name: str) -> None:
+        self.working.add(name)
+
+
+class LostSlot(Scheduler):
+    """Takes the slot from a thread that has nothing left to run, and gives it to nobody."""
+
+    def end_draining(self) -> None:
+        self._admission.draining -= 1
+
+
+class UnnoticedSlot(Scheduler):
+    """Frees a slot without a word to those who wait for it."""
+
+    def end_draining(self) -> None:
+        self._admission.draining -= 1
+        self._admission._workers.free += 1
+
+
+class GivesUp(Scheduler):
+    """Takes a run for stuck whose worker slots are all held by threads."""
+
+    def is_stuck(self) -> bool:
+        return bool(self.unfinished) and not self.running and not self.working
+
+
+@pytest.mark.parametrize(
+    ("defect", "claim"),
+    [
+        (InLineForEver, ("what starts is ready, and starts once", "who follows is next")),
+        (BeginsAnything, "nobody begins who is not ready"),
+        (SlotForTwo, "worker slots are where they were given"),
+        (SlotForNobody, "worker slots are where they were given"),
+        (SlotOfBoth, "slots of threads are where they were given"),
+        (LostSlot, "the slots of max_workers are where they belong"),
+        (UnnoticedSlot, "no slot idles"),
+        (GivesUp, "no node is stranded"),
+    ],
+)
+def test_a_slot_of_a_thread_that_goes_astray_is_caught(defect: type[Scheduler], claim: str) -> None:
+    """Seeded defect 28: on its way from a node to a thread, to another node, or back."""
+    assert claim_broken_in_threads_by(defect).startswith(claim)
+
+
+class NoRecall(Scheduler):
+    """Sees nobody who goes before those who were offered."""
+
+    def is_overtaken(self) -> bool:
+        return False
+
+
+class AlwaysRecall(Scheduler):
+    """Sees somebody who goes before those who were offered, always."""
+
+    def is_overtaken(self) -> bool:
+        return True
+
+
+class OfferedTwice(Scheduler):
+    """Returns those aside, too."""
+
+    def following(self, most: int, aside: Container[str]) -> list[str]:
+        return super().following(most, ())
+
+
+class LastComeFirst(Scheduler):
+    """Returns those who follow the wrong way round."""
+
+    def following(self, most: int, aside: Container[str]) -> list[str]:
+        return super().following(most, aside)[::-1]
+
+
+class PastOthers(Scheduler):
+    """Asks nobody who waits for a worker slot in another lane."""
+
+    def following(self, most: int, aside: Container[str]) -> list[str]:
+        lanes = self._admission._lanes
+        parked, lanes._parked = lanes._parked, {}
+        try:
+            return super().following(most, aside)
+        finally:
+            lanes._parked = parked
+
+
+class OneTooFew(Scheduler):
+    """Returns one less than there are."""
+
+    def following(self, most: int, aside: Container[str]) -> list[str]:
+        return super().following(most, aside)[:-1]
+
+
+@pytest.mark.parametrize(
+    ("defect", "claim"),
+    [
+        (NoRecall, "who goes first is noticed"),
+        (AlwaysRecall, "nobody is overtaken by nobody"),
+        (OfferedTwice, "who follows is next"),
+        (LastComeFirst, "who follows is next"),
+        (PastOthers, "who follows is next"),
+        (OneTooFew, "nobody is left out who follows"),
+    ],
+)
+def test_a_wrong_word_on_who_follows_is_caught(defect: type[Scheduler], claim: str) -> None:
+    """Seeded defect 29: what a thread is to run next is not what the line says."""
+    assert claim_broken_in_threads_by(defect).startswith(claim)
+
+
+def test_a_look_while_slots_are_free_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded defect 30: a lane that does not wait for a slot is taken for one that does."""
+    honest = Lanes.following
+
+    def hasty(self: Lanes, lane: Lane, *arguments: Any) -> list[str]:
+        is_parked, lane.is_parked = lane.is_parked, True
+        try:
+            return honest(self, lane, *arguments)
+        finally:
+            lane.is_parked = is_parked
+
+    monkeypatch.setattr(Lanes, "following", hasty)
+    assert claim_broken_in_threads_by(Scheduler).startswith("no slot idles")
 
 
 # --- streaming -----------------------------------------------------------------------------------
