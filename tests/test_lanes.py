@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from random import Random
+from typing import Any
 
 import pytest
 
 from dagron import DAG
-from dagron._lanes import Lanes, SharedPool
-from dagron._policy import NodePolicy
+from dagron._lanes import Lane, Lanes, Pool, SharedPool
+from dagron._policy import NodePolicy, all_done
 from dagron._scheduler import Scheduler
-from machine import adding, dag, pools, spec, statuses
+from machine import adding, dag, pools, removing, snapshot, spec, statuses
 
 
 def run_to_the_end(run: Scheduler) -> list[str]:
@@ -282,6 +283,253 @@ def test_a_cancelled_thread_that_goes_on_keeps_its_slots() -> None:
     assert run.take_ready(9) == []
     run.return_worker("a")
     assert run.take_ready(9) == ["b"]
+
+
+# --- threads that run one node after another -----------------------------------------------------
+
+
+def draining(names: str, **policies: NodePolicy) -> Scheduler:
+    """A run of one worker slot, held by a thread that runs the first node, a usual one.
+
+    Nodes have the names of one letter, and need a thread; "g" is a group of one.
+    """
+    run = Scheduler(
+        dag(*names, policies=policies), on_threads=[*names], max_workers=1, pools=pools(g=1)
+    )
+    [first] = run.take_ready(9)
+    run.hand_over(first)
+    return run
+
+
+def test_what_follows_is_next_in_line() -> None:
+    """`following` names so many as are asked for, in order, without those aside; they stay."""
+    run = draining("abcde")
+    assert run.following(9, ()) == ["b", "c", "d", "e"]
+    assert run.following(2, ()) == ["b", "c"]
+    assert run.following(2, {"b", "d"}) == ["c", "e"]
+    assert run.following(0, ()) == []
+    assert statuses(run, *"bcde") == ["READY"] * 4
+    run.end_draining()
+    assert run_to_the_end(run) == ["b", "c", "d", "e"]
+
+
+def test_nothing_follows_while_a_slot_is_free() -> None:
+    """Who may start is not kept for a thread: neither before a look at the line, nor after it."""
+    run = Scheduler(dag(*"abc"), on_threads="abc", max_workers=2)
+    assert run.following(9, ()) == []
+    assert run.take_ready(1) == ["a"]
+    assert run.following(9, ()) == []
+    assert run.take_ready(9) == ["b"]
+    assert run.following(9, ()) == ["c"]
+    run.return_worker("a")
+    assert run.following(9, ()) == []
+    assert run.take_ready(9) == ["c"]
+
+
+def test_who_left_the_line_does_not_follow() -> None:
+    """Nodes that were removed, cancelled or wait again are passed over, wherever they stood."""
+    run = draining("abcdef")
+    run.land(removing("b"))
+    run.cancel("d")
+    run.land(adding(spec("n", to=["e"])))
+    assert run.following(9, ()) == ["c", "f"]
+    assert run.take_ready(9) == ["n"]
+    run.succeed("n")
+    assert run.following(9, ()) == ["c", "f", "e"]
+    run.end_draining()
+    assert run_to_the_end(run) == ["c", "f", "e"]
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_a_line_may_empty_while_it_waits(is_asked: bool) -> None:
+    """A slot that comes back finds nobody, and who comes later is next, with it or before it."""
+    for comes_before in (True, False):
+        run = draining("abc")
+        run.cancel("b")
+        run.begin("c")
+        assert not is_asked or run.following(9, ()) == []
+        if comes_before:
+            run.land(adding(spec("n"), spec("o")), on_threads=["n", "o"])
+            assert run.following(9, ()) == ["n", "o"]
+        run.end_draining()
+        assert run.take_ready(9) == ["n"][:comes_before]
+        run.land(adding(spec("p")), on_threads=["p"])
+        if comes_before:
+            assert run.following(9, ()) == ["o", "p"]
+        else:
+            assert run.take_ready(9) == ["p"]
+
+
+def test_a_policy_alone_changes_nothing_about_who_follows() -> None:
+    """What follows has default priority and no group; whatever else its policy says."""
+    run = draining("abc", b=NodePolicy(trigger=all_done), c=NodePolicy(priority=0))
+    assert run.following(9, ()) == ["b", "c"]
+
+
+def test_a_small_priority_holds_nobody_up() -> None:
+    """Who has less than default priority does not follow, and keeps nobody from it."""
+    run = draining("abc", b=NodePolicy(priority=-1))
+    assert run.following(9, ()) == ["c"]
+    assert not run.is_overtaken()
+    run.begin("c")
+    run.end_draining()
+    assert run.take_ready(9) == ["b"]
+
+
+@pytest.mark.parametrize("policy", [NodePolicy(priority=1), NodePolicy(priority=1, group="g")])
+def test_who_goes_first_overtakes(policy: NodePolicy) -> None:
+    """Nobody follows when one of larger priority wants the slot: in the same lane or another."""
+    run = draining("abc")
+    assert run.following(9, ()) == ["b", "c"]
+    run.land(adding(spec("n", policy=policy)), on_threads=["n"])
+    assert run.take_ready(9) == []
+    assert run.is_overtaken()
+    assert run.following(9, ()) == []
+    run.end_draining()
+    assert run.take_ready(9) == ["n"]
+    assert not run.is_overtaken()
+    assert run.following(9, ()) == ["b", "c"]
+
+
+def test_who_asks_overtakes() -> None:
+    """A node in flight that wants the slot goes before all who follow, until it stops asking.
+
+    What it leaves in line is gone when a slot is free again.
+    """
+    run = draining("abc")
+    run.land(adding(spec("n")))
+    assert run.take_ready(9) == ["n"]
+    assert run.ask("n", worker=True) is False
+    assert run.is_overtaken()
+    assert run.following(9, ()) == []
+    run.stop_asking("n")
+    run.end_draining()
+    assert run.take_ready(9) == ["b"]
+    assert not run.is_overtaken()
+    assert run.following(9, ()) == ["c"]
+
+
+def test_those_before_a_group_follow() -> None:
+    """Who needs a slot of a group besides has its turn: what is behind does not go past it."""
+    run = draining("abcd", c=NodePolicy(group="g"))
+    assert not run.is_overtaken()
+    assert run.following(9, ()) == ["b"]
+    assert run.following(9, "b") == []
+
+
+def test_who_waits_for_a_group_only_holds_nobody_up() -> None:
+    """What would not start if the slot were free does not keep others from it."""
+    policies = {name: NodePolicy(group="g", priority=5) for name in "xy"}
+    run = Scheduler(
+        dag(*"xyab", policies=policies), on_threads=[*"yab"], max_workers=1, pools=pools(g=1)
+    )
+    assert run.take_ready(9) == ["x", "a"]
+    assert not run.is_overtaken()
+    assert run.following(9, ()) == ["b"]
+    run.succeed("x")
+    assert run.take_ready(9) == []
+    assert run.is_overtaken()
+    assert run.following(9, ()) == []
+
+
+def test_first_beside_is_the_first_of_the_others() -> None:
+    """`first_beside` sees who waits at the same pool, and the heap of the lane, not its queue."""
+    lanes, pool, other = Lanes(), Pool("max_workers", 0), Pool("g", 0)
+    lane, both, elsewhere = (lanes.lane(needs) for needs in ((pool,), (pool, other), (other,)))
+    place: dict[str, int] = {}
+
+    def put(where: Lane, *entry: Any) -> None:
+        place[entry[2]] = entry[1]
+        lanes.add(where, entry)
+        lanes.park_short(where)
+
+    put(lane, 0, 1, "a")
+    put(elsewhere, -9, 2, "b")
+    assert lanes.first_beside(lane, pool) is None
+    put(both, 0, 3, "c")
+    put(both, 0, 4, "d")
+    put(lane, 0, 5, "e")
+    assert lanes.first_beside(lane, pool) == (0, 3, "c")
+    assert lanes.following(lane, pool, place, 9, ()) == ["a"]
+    put(lane, 2, 6, "f")
+    assert lanes.first_beside(lane, pool) == (0, 3, "c")
+    put(lane, -2, 7, "h")
+    assert lanes.first_beside(lane, pool) == (-2, 7, "h")
+    assert lanes.following(lane, pool, place, 9, ()) == []
+
+
+def test_a_node_begins_in_the_slot_of_another() -> None:
+    """`begin` takes a node out of line and no slot; it is not taken again when slots are free."""
+    run = draining("abcd")
+    run.log = []
+    run.succeed("a")
+    run.begin("b")
+    assert run.log == [("a", "COMPLETED"), ("b", "RUNNING")]
+    assert (run.running, run.working) == (1, set())
+    assert run.following(9, ()) == ["c", "d"]
+    assert run.take_ready(9) == []
+    run.succeed("b")
+    run.end_draining()
+    assert run.take_ready(9) == ["c"]
+    run.begin("d")
+    run.return_worker("c")
+    assert run.take_ready(9) == []
+
+
+def test_only_a_ready_node_begins() -> None:
+    """`begin` refuses a node that is PENDING, RUNNING or done, and changes nothing."""
+    run = Scheduler(dag(("a", "b"), "c"), on_threads="abc")
+    run.cancel("c")
+    assert run.take_ready(9) == ["a"]
+    before = snapshot(run)
+    for name, status in {"a": "RUNNING", "b": "PENDING", "c": "CANCELLED"}.items():
+        with pytest.raises(RuntimeError, match=f"{name!r} cannot go from {status} to RUNNING"):
+            run.begin(name)
+    assert snapshot(run) == before
+
+
+def test_a_thread_holds_the_slot_of_its_nodes() -> None:
+    """From `hand_over` to `end_draining` the slot is taken, whichever node runs, or none."""
+    run = draining("abc")
+    assert run.working == set()
+    assert run.take_ready(9) == []
+    run.succeed("a")
+    assert run.take_ready(9) == []
+    assert not run.is_stuck()
+    run.end_draining()
+    assert run.take_ready(9) == ["b"]
+    assert run.working == {"b"}
+
+
+def test_a_node_that_waits_for_children_waits_for_threads_too() -> None:
+    """While a thread holds a slot, nobody who waits for children is said to wait for ever."""
+    run = draining("abp")
+    run.cancel("b")
+    run.begin("p")
+    run.land(adding(spec("n", "p")), "p")
+    run.offspring.begin("p")
+    run.land(adding(spec("o", "p")), "p")
+    run.succeed("a")
+    assert run.offspring.wait("p", 1) is False
+    run.offspring.rely("p")
+    assert run.stalled() == ()
+    run.end_draining()
+    assert run.stalled() == ["p"]
+
+
+@pytest.mark.parametrize("lingering", [True, False])
+def test_a_node_may_keep_the_slot_of_its_thread(lingering: bool) -> None:
+    """After `take_over` the slot is the node's, as if no thread had held it: it gives it back."""
+    run = draining("abc")
+    run.succeed("a")
+    run.begin("b")
+    run.take_over("b")
+    assert run.working == {"b"}
+    run.cancel("b", lingering=lingering)
+    assert run.take_ready(9) == []
+    run.return_worker("b")
+    assert (run.working, run.lingering) == (set(), set())
+    assert run.take_ready(9) == ["c"]
 
 
 # --- slots that runs share -----------------------------------------------------------------------
