@@ -432,6 +432,22 @@ def test_who_waits_for_a_group_only_holds_nobody_up() -> None:
     assert run.following(9, ()) == []
 
 
+@pytest.mark.xfail(strict=True, reason="of those with equal priority, who was ready first waits")
+def test_who_was_ready_first_overtakes() -> None:
+    """Equals go as they became ready: also past what was offered before a slot of a group came."""
+    policies = {name: NodePolicy(group="g") for name in "xy"}
+    run = Scheduler(
+        dag(*"xyabc", policies=policies), on_threads=[*"yabc"], max_workers=1, pools=pools(g=1)
+    )
+    assert run.take_ready(9) == ["x", "a"]
+    run.hand_over("a")
+    assert run.following(9, ()) == ["b", "c"]
+    run.succeed("x")
+    assert run.take_ready(9) == []
+    assert run.following(9, ()) == []  # for it is the turn of "y"
+    assert run.is_overtaken()
+
+
 def test_first_beside_is_the_first_of_the_others() -> None:
     """`first_beside` sees who waits at the same pool, and the heap of the lane, not its queue."""
     lanes, pool, other = Lanes(), Pool("max_workers", 0), Pool("g", 0)
