@@ -172,12 +172,16 @@ class Scheduler(Growth):
         """Return up to ``most`` nodes of default priority that are next in line for a worker slot.
 
         They stay in line, in this order, and may `begin` where such a thread has ended a node.
-        Those ``aside`` are left out.
+        Those ``aside`` are left out. Ask right after a `take_ready` that ``most`` did not stop:
+        then it is known who waits for what.
         """
         return self._admission.following(most, aside)
 
     def is_overtaken(self, name: str) -> bool:
-        """Tell whether somebody who waits for a worker slot goes before this node in line."""
+        """Tell whether somebody who waits for a worker slot goes before this node in line.
+
+        Ask when you would ask for those `following`.
+        """
         return self._admission.is_overtaken(name)
 
     def begin(self, name: str) -> None:

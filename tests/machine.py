@@ -410,10 +410,11 @@ class Model:
                 names.append(name)
         return names
 
-    def overtaking(self, *, only: bool) -> list[str]:
-        """Those who wait for a worker slot, and go before all usual nodes."""
-        waiting = [name for name in self.line() if self.waits_for_worker(name, only=only)]
-        return [name for name in waiting if name in self.asking or self.priority(name) > 0]
+    def overtaking(self, name: str, *, only: bool) -> list[str]:
+        """Those who wait for a worker slot, go before that node, and are no usual ones."""
+        usual, line = set(self.usual()), self.line()
+        first = line[: line.index(name)]
+        return [n for n in first if n not in usual and self.waits_for_worker(n, only=only)]
 
     # -- what follows from what
 

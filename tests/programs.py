@@ -461,14 +461,17 @@ class Program:
 
     def _offer(self) -> None:
         """Let threads go on with what is next in line, right after a look at who may start."""
-        model, overtaken = self.model, self.scheduler.is_overtaken()
-        self.log.append(f"is_overtaken() == {overtaken}")
-        first, perhaps = model.overtaking(only=True), model.overtaking(only=False)
-        assert overtaken or not first, f"who goes first is noticed: {first}"
-        assert perhaps or self.ghosts or not overtaken, "nobody is overtaken by nobody"
-        if overtaken:
-            self.seen["recalled"] += bool(model.offered)
-            model.offered.clear()
+        model = self.model
+        if model.offered:
+            last = model.offered[-1]
+            overtaken = self.scheduler.is_overtaken(last)
+            self.log.append(f"is_overtaken({last!r}) == {overtaken}")
+            first, perhaps = (model.overtaking(last, only=only) for only in (True, False))
+            assert overtaken or not first, f"who goes first is noticed: {first}"
+            assert perhaps or self.ghosts or not overtaken, "nobody is overtaken by nobody"
+            if overtaken:
+                self.seen["recalled"] += 1
+                model.offered.clear()
         most = self.dice.number(1, 4)
         found = self._following(most)
         following, certain = (

@@ -454,14 +454,14 @@ def test_a_slot_of_a_thread_that_goes_astray_is_caught(defect: type[Scheduler], 
 class NoRecall(Scheduler):
     """Sees nobody who goes before those who were offered."""
 
-    def is_overtaken(self) -> bool:
+    def is_overtaken(self, name: str) -> bool:
         return False
 
 
 class AlwaysRecall(Scheduler):
     """Sees somebody who goes before those who were offered, always."""
 
-    def is_overtaken(self) -> bool:
+    def is_overtaken(self, name: str) -> bool:
         return True
 
 
