@@ -25,11 +25,14 @@ from dagron._errors import (
     ModificationError,
     NodeTimeoutError,
     NotAwaitedError,
+    RegistryClosedError,
+    RegistryFullError,
     RunFailedError,
     RunFinishedError,
     TaskSignatureError,
     UnknownGroupError,
     UnknownNodeError,
+    UnknownRunError,
 )
 from dagron._events import (
     Event,
@@ -69,6 +72,8 @@ from dagron._policy import (
     any_succeeded,
     at_least,
 )
+from dagron._registered import LiveEvents, RegisteredRun, ServerSentEvents
+from dagron._registry import RunRegistry
 from dagron._results import ExecutionResult
 from dagron._run import Explanation, Run
 from dagron._status import NodeStatus
@@ -112,6 +117,7 @@ __all__ = [
     "InvalidNameError",
     "Limits",
     "LimitsInUseError",
+    "LiveEvents",
     "LoopBlocked",
     "MissingTaskError",
     "ModificationError",
@@ -131,17 +137,23 @@ __all__ = [
     "NodeStatus",
     "NodeTimeoutError",
     "NotAwaitedError",
+    "RegisteredRun",
+    "RegistryClosedError",
+    "RegistryFullError",
     "Retry",
     "Run",
     "RunFailedError",
     "RunFinished",
     "RunFinishedError",
+    "RunRegistry",
     "RunSnapshot",
     "RunStarted",
+    "ServerSentEvents",
     "TaskSignatureError",
     "Trigger",
     "UnknownGroupError",
     "UnknownNodeError",
+    "UnknownRunError",
     "all_done",
     "all_succeeded",
     "any_succeeded",

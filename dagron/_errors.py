@@ -199,6 +199,29 @@ class RunFinishedError(DagronError, RuntimeError):
     """The run has ended: it takes no modification any more."""
 
 
+class UnknownRunError(DagronError, KeyError):
+    """No run of this id is in the registry; ``id`` is the id, ``was_forgotten`` says that there was
+    one (of the last ten thousand that were forgotten).
+    """
+
+    def __init__(self, message: str, id: str = "", was_forgotten: bool = False) -> None:
+        super().__init__(message)
+        self.id = id
+        self.was_forgotten = was_forgotten
+
+
+class RegistryFullError(DagronError, RuntimeError):
+    """A registry has as many unfinished runs as it takes; ``max_running`` says how many."""
+
+    def __init__(self, message: str, max_running: int = 0) -> None:
+        super().__init__(message)
+        self.max_running = max_running
+
+
+class RegistryClosedError(DagronError, RuntimeError):
+    """A registry takes no new runs: its block is being left, or has been."""
+
+
 class BlockingWarning(RuntimeWarning):
     """An ``async def`` task kept the event loop from turning: nothing else could run meanwhile."""
 

@@ -100,7 +100,7 @@ class Run:
             finally:
                 if not self._begun.is_set():  # nobody else could see that the task was killed
                     handle.coro.close()
-                    self._end(_killed(self.id))
+                    self._end(killed(self.id))
             if swallowed and self._error is not None:
                 raise self._error from None
             raise
@@ -141,7 +141,7 @@ class Run:
         except get_cancelled_exc_class():
             # A scope around the block may reach this task before the block itself.
             is_expected = current_effective_deadline() == -inf
-            self._end(None if is_expected else _killed(self.id))
+            self._end(None if is_expected else killed(self.id))
             self._group.cancel_scope.cancel()
             raise
         except BaseException as error:  # an interrupt, or a bug: the block must not go on
@@ -269,14 +269,7 @@ class Run:
         Raises the `InternalError` or KeyboardInterrupt by which the run ended, `RunFinishedError`
         if it was cancelled together with its block, and `RuntimeError` in a node of this very run.
         """
-        node, run = here(), cast("NodeHost", self._shell)
-        while node is not None:
-            if node.run is run:
-                raise RuntimeError(
-                    f"node {node.name!r:.60} cannot wait for the run that it is part of\n"
-                    f"  help: make what follows a node that depends on it"
-                )
-            node = node.run.outer
+        self._check_outside()
         self._check_entered()
         await self._ended.wait()
         if self._error is not None:
@@ -287,6 +280,17 @@ class Run:
                 "  help: run.cancel(reason) ends a run with a result"
             )
         return self._result
+
+    def _check_outside(self) -> None:
+        """Refuse to let a node wait for the run that it is part of."""
+        node, run = here(), cast("NodeHost", self._shell)
+        while node is not None:
+            if node.run is run:
+                raise RuntimeError(
+                    f"node {node.name!r:.60} cannot wait for the run that it is part of\n"
+                    f"  help: make what follows a node that depends on it"
+                )
+            node = node.run.outer
 
     def cancel(self, reason: str = "") -> None:
         """End the run as a result: what has not finished is CANCELLED; from any thread.
@@ -367,7 +371,7 @@ def _when(due: float) -> str:
         return "follows"
 
 
-def _killed(run_id: str) -> RunFailedError:
+def killed(run_id: str) -> RunFailedError:
     return RunFailedError(
         f"the task of run {run_id} was cancelled from outside: not all nodes have run\n"
         f"  help: cancel the task that entered the block, or call run.cancel(), not all tasks"

@@ -343,6 +343,13 @@ class EventReader:
     def __aiter__(self) -> "EventReader":
         return self
 
+    def at_hand(self) -> list[Event]:
+        """Take the events that the next reads would return at once; there may be more."""
+        events = list(self._batch)
+        self._batch.clear()
+        self._is_done = self._is_done or any(type(event) is RunFinished for event in events)
+        return events
+
     async def __anext__(self) -> Event:
         stream = self._stream
         if self._is_late:  # not before the first read: an observer may be in the middle of a story
