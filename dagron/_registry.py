@@ -233,8 +233,7 @@ class RunRegistry(Mapping[str, RegisteredRun]):
     def _end(self, registered: RegisteredRun, error: BaseException | None) -> None:
         registered.end(None if error else registered.run._result, error)
         del self._running[registered.id]
-        if registered.id in self._runs:
-            self._ended[registered.id] = current_time()
+        self._ended[registered.id] = current_time()
         self._news.set()
 
     def _be_interrupted(self, interrupt: KeyboardInterrupt) -> None:
@@ -351,10 +350,11 @@ class RunRegistry(Mapping[str, RegisteredRun]):
             self._is_closing = True
             self._cut = self._cut or "its registry was cancelled"
         self._audience.leave()
+        due = inf if self._thread_grace is None else current_time() + self._thread_grace
         while self._running:
             try:
                 with CancelScope(shield=True):
-                    await self._end_all()
+                    await self._end_all(due)
             except get_cancelled_exc_class():  # Task.cancel() does not respect the shield
                 continue
         self._over.set()
@@ -376,8 +376,8 @@ class RunRegistry(Mapping[str, RegisteredRun]):
         while self._running and self._cut is None and current_time() < deadline:
             await self._hear(deadline)
 
-    async def _end_all(self) -> None:
-        """Cancel all runs, and wait for their ends; give up threads that take too long."""
+    async def _end_all(self, due: float) -> None:
+        """Cancel all runs, and wait for their ends; when it is due, give up their threads."""
         reason = self._cut or f"its registry was closed, and {shown_seconds(self._grace)} were over"
         for registered in self.running:
             registered.cancel(reason)
@@ -386,7 +386,6 @@ class RunRegistry(Mapping[str, RegisteredRun]):
             if getcoroutinestate(handle.coro) == CORO_CREATED:
                 handle.coro.close()  # killed before its first step: nobody else could see that
                 self._end(self._runs[id], unresolved(id))
-        due = inf if self._thread_grace is None else current_time() + self._thread_grace
         while self._running:
             await self._hear(due)
             if self._running and current_time() >= due:

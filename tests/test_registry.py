@@ -431,6 +431,17 @@ async def test_a_run_is_forgotten_in_time() -> None:
 
 
 @VIRTUAL
+async def test_without_a_bound_runs_are_kept_for_ever() -> None:
+    """With `keep_for=None` time forgets nothing."""
+    async with RunRegistry(keep_for=None) as runs:
+        run = runs.start(one(noop))
+        await anyio.sleep(80_000)
+        assert runs[run.id] is run
+        with pytest.raises(dagron.UnknownRunError, match="last 1,000 that have ended are kept: "):
+            runs["x"]
+
+
+@VIRTUAL
 async def test_each_run_has_its_own_time() -> None:
     """Runs that end at different seconds are forgotten at different seconds, one by one."""
     left: list[int] = []

@@ -18,7 +18,19 @@ from cancelling import EVERYWHERE, NATIVE, Cancel, Way, leaving_nothing, tasks_l
 from clocks import MANUAL, VIRTUAL, advance, reached
 from controls import Work
 from dagron import NodePolicy, RunRegistry
-from faults import GUARD, ON_ASYNCIO, ROOT, Alive, graph, hold, passes, program, until
+from faults import (
+    GUARD,
+    ON_ASYNCIO,
+    ROOT,
+    Alive,
+    Passes,
+    graph,
+    hold,
+    passes,
+    program,
+    run_counted,
+    until,
+)
 from handles import Tidying, noop, start
 from test_registry import one, registry
 
@@ -402,31 +414,38 @@ async def test_a_second_cancellation_changes_nothing() -> None:
 
 
 @ON_ASYNCIO
+@pytest.mark.parametrize("rounds", [1, 4])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 10])
-async def test_all_tasks_of_the_loop_are_cancelled(count: int) -> None:
-    """`Task.cancel()` on every task that there is, as at the end of `asyncio.run`, and as early as
-    before a run's first step: everything ends, every run has a result or an error, no hang.
+async def test_all_tasks_of_the_loop_are_cancelled(count: int, rounds: int) -> None:
+    """`Task.cancel()` on every task that there is, as at the end of `asyncio.run`, again and again,
+    and as early as before a run's first step: everything ends, every run has a result or an error.
     """
     runs = RunRegistry(grace=None)
-    task = Tidying()
+    alive = Alive()
     before = asyncio.all_tasks()
+
+    async def work() -> None:
+        with alive:
+            await anyio.sleep_forever()
 
     async def serve() -> None:
         async with runs:
             await passes(2)
             for _ in range(3):
-                runs.start(one(task))
+                runs.start(one(work))
             await anyio.sleep_forever()
 
     serving = asyncio.ensure_future(serve())
     await until(lambda: len(runs) == 3)
     await passes(count)
-    for other in asyncio.all_tasks() - before:
-        other.cancel()
+    for _ in range(rounds):
+        for other in asyncio.all_tasks() - before:
+            other.cancel()
+        await passes(1)
     async with asyncio.timeout(GUARD):
         await asyncio.wait([serving])
     assert serving.cancelled() or serving.exception() is not None
-    task.assert_all_ended()
+    assert alive.now == 0
     assert asyncio.all_tasks() == before
     assert runs.running == ()
     assert all((run.result is None) != (run.error is None) for run in runs.values())
@@ -514,6 +533,45 @@ async def test_two_registries_nest() -> None:
         assert [*outer] == [first.id]
         assert [*inner] == [second.id]
     assert (first.state, second.state) == ("succeeded", "succeeded")
+
+
+@pytest.mark.parametrize("moment", ["in the block", "in the grace"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_cancelled_registry_does_not_spin(backend: str, moment: str) -> None:
+    """A registry that is cancelled while a thread blocks takes a few passes of the loop, which then
+    has nothing to do, and sleeps until the thread ends.
+    """
+    entered, cancelled = threading.Event(), threading.Event()
+    found: dict[str, Any] = {}
+
+    async def main(turns: Passes) -> None:
+        def held() -> None:
+            entered.set()
+            hold(cancelled)
+            found["idle"] = turns.idle.wait(GUARD)
+            found["passes"] = turns.count - found["at cancel"]
+
+        async def cancel_when_held() -> None:
+            await until(entered.is_set)
+            await passes(5)
+            scope.cancel()
+            found["at cancel"] = turns.count
+            turns.idle.clear()
+            cancelled.set()
+
+        async with anyio.create_task_group() as host:
+            with anyio.CancelScope() as scope:
+                host.start_soon(cancel_when_held)
+                async with RunRegistry(grace=None, thread_grace=None) as runs:
+                    runs.start(one(held))
+                    runs.start(one(anyio.sleep_forever))
+                    if moment == "in the block":
+                        await anyio.sleep_forever()
+            assert scope.cancelled_caught
+
+    run_counted(backend, main)
+    assert found["idle"]
+    assert found["passes"] < 40
 
 
 # --- close during everything ---------------------------------------------------------------------
