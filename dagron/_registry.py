@@ -1,6 +1,6 @@
 """RunRegistry: runs that outlive the call that started them, and end with the program's block."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import copy_context
 from inspect import CORO_CREATED, getcoroutinestate
 from math import inf
@@ -32,6 +32,7 @@ from dagron._logs import ERROR, INFO, log
 from dagron._names import shown_seconds
 from dagron._registered import Audience, RegisteredRun, unresolved
 from dagron._run import Run
+from dagron._signals import Heard
 
 REMEMBERED = 10_000  # ids of runs that were forgotten
 AGAIN = 1.0  # seconds until threads are given up again that a cancelled run has begun since
@@ -53,6 +54,10 @@ class RunRegistry(Mapping[str, RegisteredRun]):
     cancelled in it, cancels all runs at once. In any case every run has ended then, and has a
     result or an error.
 
+    ``close_on`` names signals at which it begins to close, like `close_soon`, before their handlers
+    are called: web servers that wait for connections before they leave the block would wait for
+    event streams. It has an effect in the main thread, and puts the handlers back at the end.
+
     ``max_running`` bounds the runs that have not ended: `start` refuses more. Of those that have,
     the last ``keep`` are kept, for ``keep_for`` seconds (None: no bound), with their results.
 
@@ -67,6 +72,7 @@ class RunRegistry(Mapping[str, RegisteredRun]):
         keep_for: float | None = 3_600.0,
         grace: float | None = 10.0,
         thread_grace: float | None = 5.0,
+        close_on: Iterable[int] = (),
     ) -> None:
         self._max_running = None if max_running is None else counted("max_running", max_running)
         self._keep = counted("keep", keep, 0)
@@ -75,6 +81,7 @@ class RunRegistry(Mapping[str, RegisteredRun]):
         self._thread_grace = None
         if thread_grace is not None:
             self._thread_grace = within("thread_grace", thread_grace, 0)
+        self._signals = Heard(close_on, self.close_soon)
         self._runs: dict[str, RegisteredRun] = {}
         self._running: dict[str, TaskHandle[None]] = {}
         self._ended: dict[str, float] = {}  # when, on the loop's clock; the oldest first
@@ -97,6 +104,7 @@ class RunRegistry(Mapping[str, RegisteredRun]):
         self._news = Signal()
         self._over = Signal()
         self._task = get_current_task().id
+        self._signals.listen()
         self._group = create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._tend, name="dagron registry")
@@ -119,10 +127,13 @@ class RunRegistry(Mapping[str, RegisteredRun]):
             kind = error = traceback = None
         self._news.set()
         swallowed: bool | None = False
-        if get_current_task().id == self._task:
-            swallowed = await self._group.__aexit__(kind, error, traceback)
-        else:
-            await self._outlast_elsewhere()
+        try:
+            if get_current_task().id == self._task:
+                swallowed = await self._group.__aexit__(kind, error, traceback)
+            else:
+                await self._outlast_elsewhere()
+        finally:
+            self._signals.stop()
         if self._interrupt is not None:
             raise self._interrupt from None
         if swallowed and is_cancellation:
@@ -322,11 +333,8 @@ class RunRegistry(Mapping[str, RegisteredRun]):
     # -- the end
 
     def close_soon(self) -> None:
-        """Begin to close, as leaving the block does, and return at once; from any thread, and from
-        a signal handler.
-
-        For web servers that wait for their connections before they leave the block: event streams
-        end now, and the grace begins. A second call changes nothing.
+        """Begin to close and return at once: event streams end, and the grace begins; the block
+        goes on. A second call changes nothing; from any thread, and from a signal handler.
         """
         self._is_closing = True
         if self._thread is None:

@@ -68,6 +68,7 @@ SHELL = (
     "_run",
     "_executor",
     "_registered",
+    "_signals",
     "_registry",
     "__init__",
 )

@@ -627,6 +627,8 @@ SERVICE = """
     from faults import graph
 
     backend, uses_thread = sys.argv[1], sys.argv[2] == "thread"
+    before = lambda *_: print("handled", flush=True)
+    signal.signal(signal.SIGTERM, before)
     gate = threading.Event()
 
     async def wait():
@@ -638,13 +640,16 @@ SERVICE = """
         gate.wait()
 
     async def main():
-        async with dagron.RunRegistry(grace=0.01, thread_grace=0.01) as runs:
-            signal.signal(signal.SIGTERM, lambda *_: runs.close_soon())
+        registry = dagron.RunRegistry(
+            grace=0.01, thread_grace=0.01, close_on=[signal.SIGTERM, signal.SIGUSR1])
+        async with registry as runs:
             executor = dagron.DynamicExecutor(graph("a"))
             run = runs.start(executor.start({"a": block if uses_thread else wait}))
             async for event in run.events():
                 pass
         print(run.state, flush=True)
+        assert signal.getsignal(signal.SIGTERM) is before
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
     options = {"use_uvloop": True} if backend == "uvloop" else {}
     anyio.run(main, backend="trio" if backend == "trio" else "asyncio", backend_options=options)
@@ -655,15 +660,52 @@ SERVICE = """
 
 @pytest.mark.parametrize("what", ["loop", "thread"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio", "uvloop"])
-def test_a_signal_handler_closes(backend: str, what: str) -> None:
-    """`close_soon` in a signal handler wakes a loop that has nothing else to do: the event stream
-    ends, the grace passes, a blocked thread is given up, and the program goes on to its end.
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_closes(backend: str, what: str, signum: int) -> None:
+    """A signal of `close_on` wakes a loop that has nothing else to do: the event stream ends, the
+    handler that there was is called, the grace passes, a blocked thread is given up, and the
+    program goes on to its end, with its own handlers.
     """
     if backend == "uvloop":
         pytest.importorskip("uvloop")
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     with program(SERVICE, backend, what, PYTHONPATH=path) as service:
         service.wait_for("begun")
-        service.signal(signal.SIGTERM)
+        service.signal(signum)
         status, lines, errors = service.end()
-    assert (status, lines, errors) == (0, ["cancelled", "over"], "")
+    handled = ["handled"] if signum == signal.SIGTERM else []
+    assert (status, lines, errors) == (0, [*handled, "cancelled", "over"], "")
+
+
+def test_signals_are_checked() -> None:
+    """What is no signal is refused, with its value."""
+    for value in (99_999, "SIGTERM", None):
+        with pytest.raises(ValueError, match=r"close_on holds .*\n  help: write close_on="):
+            RunRegistry(close_on=[value])  # type: ignore[list-item]
+
+
+def test_signals_are_for_the_main_thread() -> None:
+    """In another thread, where a test tool runs an application, `close_on` has no effect."""
+
+    async def main() -> str:
+        async with RunRegistry(close_on=[signal.SIGTERM]) as runs:
+            assert signal.getsignal(signal.SIGTERM) is before
+            return (await runs.start(one(noop)).wait())["a"].status
+
+    before, found = signal.getsignal(signal.SIGTERM), []
+    thread = threading.Thread(target=lambda: found.append(anyio.run(main)))
+    thread.start()
+    thread.join(GUARD)
+    assert found == ["COMPLETED"]
+
+
+async def test_a_handler_that_came_later_stays() -> None:
+    """A handler that somebody has put in since is not replaced when the block is left."""
+    before = signal.getsignal(signal.SIGUSR1)
+    later = lambda *_: None
+    try:
+        async with registry(close_on=[signal.SIGUSR1]):
+            signal.signal(signal.SIGUSR1, later)
+        assert signal.getsignal(signal.SIGUSR1) is later
+    finally:
+        signal.signal(signal.SIGUSR1, before)
