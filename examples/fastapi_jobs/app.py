@@ -1,0 +1,140 @@
+"""A web service to start from: uploads become jobs, graphs that grow with what is in the upload.
+
+    python -m pip install -e ".[services]"
+    python examples/fastapi_jobs/app.py             # or, with settings of your own:
+    uvicorn --app-dir examples/fastapi_jobs app:app --timeout-graceful-shutdown 5
+
+    curl --data-binary @tables.zip localhost:8000/jobs            # {"id": ..., "state": ...}
+    curl localhost:8000/jobs/ID                                   # how it stands
+    curl localhost:8000/jobs/ID/events                            # Server-Sent Events
+    curl --data-binary @tables.zip "localhost:8000/jobs?approval=true"
+    curl -X POST localhost:8000/jobs/ID/approve                   # or .../cancel
+    curl --data-binary @tables.zip localhost:8000/profile         # small ones: wait for the report
+
+Reports are written to the folder `reports`. At SIGTERM event streams end, jobs get some seconds to
+end by themselves, and the rest is cancelled.
+"""
+
+import argparse
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import uvicorn
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from tables import Job
+from uploads import BadUpload, Upload, receive
+
+import dagron
+
+
+def registry(request: Request) -> dagron.RunRegistry:
+    runs: dagron.RunRegistry = request.app.state.runs
+    return runs
+
+
+def find(id: str, runs: Annotated[dagron.RunRegistry, Depends(registry)]) -> dagron.RegisteredRun:
+    return runs[id]
+
+
+Runs = Annotated[dagron.RunRegistry, Depends(registry)]
+Found = Annotated[dagron.RegisteredRun, Depends(find)]
+Received = Annotated[Upload, Depends(receive)]
+
+
+def create_app(folder: Path, **options: Any) -> FastAPI:
+    """Return the application; the options are those of `dagron.RunRegistry`."""
+    options = {"max_running": 100, "close_on": [signal.SIGTERM, signal.SIGINT], **options}
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        folder.mkdir(parents=True, exist_ok=True)
+        async with dagron.RunRegistry(**options) as app.state.runs:
+            yield
+
+    app = FastAPI(title="Tables", lifespan=lifespan)
+
+    @app.post("/jobs", status_code=202)
+    async def start(upload: Received, runs: Runs, approval: bool = False) -> dict[str, Any]:
+        job = Job(upload, folder, approval=approval)
+        return runs.start(job.run(), data=job).as_dict()
+
+    @app.get("/jobs")
+    async def index(runs: Runs) -> list[dict[str, Any]]:
+        return [run.as_dict() for run in runs.values()]
+
+    @app.get("/jobs/{id}")
+    async def show(run: Found) -> dict[str, Any]:
+        report = run.result["report"].result if run.result is not None else None
+        return {**run.as_dict(), "report": report}
+
+    @app.get("/jobs/{id}/events")
+    async def events(
+        run: Found, last_event_id: Annotated[str | None, Header()] = None
+    ) -> StreamingResponse:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(run.sse(last_event_id), 200, headers, "text/event-stream")
+
+    @app.post("/jobs/{id}/cancel", status_code=202)
+    async def cancel(run: Found) -> dict[str, Any]:
+        run.cancel("by a request")
+        return run.as_dict()
+
+    @app.post("/jobs/{id}/approve")
+    async def approve(run: Found) -> dict[str, Any]:
+        try:
+            run.data.gate.open("by a request")
+        except dagron.GateError as error:
+            raise HTTPException(409, str(error)) from None
+        return run.as_dict()
+
+    @app.post("/profile")
+    async def profile(upload: Received, request: Request) -> dict[str, Any]:
+        """A short run, awaited here; a client that disconnects cancels it."""
+        async with Job(upload).run() as run, anyio.create_task_group() as watch:
+            watch.start_soon(cancel_when_gone, request, run)
+            result = await run.wait()
+            watch.cancel_scope.cancel()
+        if not result.ok:
+            raise HTTPException(422, result.reason or "see POST /jobs for what failed")
+        report: dict[str, Any] = result["report"].result
+        return report
+
+    @app.exception_handler(BadUpload)
+    async def refuse_upload(request: Request, error: BadUpload) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, error.status)
+
+    @app.exception_handler(dagron.UnknownRunError)
+    async def refuse_id(request: Request, error: dagron.UnknownRunError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 410 if error.was_forgotten else 404)
+
+    @app.exception_handler(dagron.RegistryFullError)
+    @app.exception_handler(dagron.RegistryClosedError)
+    async def refuse_job(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
+
+    return app
+
+
+async def cancel_when_gone(request: Request, run: dagron.Run) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    run.cancel("the client has gone")
+
+
+app = create_app(Path("reports"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Profile tables, as a service.")
+    parser.add_argument("--port", type=int, default=8000)
+    # A client that takes no answer holds up the end for so many seconds, and no longer.
+    uvicorn.run(app, port=parser.parse_args().port, timeout_graceful_shutdown=5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,517 @@
+"""The examples of web services, as real servers on loopback with a real client."""
+
+import asyncio
+import io
+import json
+import signal
+import socket
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from example_runs import EXAMPLES, command, imported
+from services import Client, Service, served
+
+AIOHTTP = """
+import asyncio
+import aiohttp_service as service
+from aiohttp import web
+
+honest = service.tasks
+
+def held():
+    print("blocked", flush=True)
+    go.wait()
+    return "freed"
+
+async def flood():
+    for done in range(3_000):
+        service.dagron.progress(done, note="x" * 5_000)
+        if done % 20 == 0:
+            await asyncio.sleep(0)
+
+def tasks(texts):
+    made = honest(texts)
+    if "flood" in texts:
+        return {**made, "total": flood}
+    return {**made, "total": held} if "hold" in texts else made
+
+service.tasks = tasks
+
+async def own_runs(app):
+    async with service.dagron.RunRegistry(max_running=100, grace=GRACE, thread_grace=0.1) as runs:
+        app[service.RUNS] = runs
+        yield
+    for run in runs.values():
+        print(run.state, flush=True)
+
+service.own_runs = own_runs
+web.run_app(service.create_app(), sock=listening, shutdown_timeout=0.5, print=None)
+print("over", flush=True)
+go.set()
+"""
+
+FASTAPI = """
+import asyncio
+import app, tables, uvicorn
+from pathlib import Path
+
+honest = tables.profile
+
+async def flood():
+    for done in range(3_000):
+        tables.dagron.progress(done, note="x" * 5_000)
+        if done % 20 == 0:
+            await asyncio.sleep(0)
+
+def profile(body, table):
+    if "flood" in table:
+        return flood()
+    if "hold" in table:
+        print("blocked", flush=True)
+        go.wait()
+    return honest(body, table)
+
+tables.profile = profile
+service = app.create_app(Path(sys.argv[2]), grace=GRACE, thread_grace=0.1, KEEP)
+config = uvicorn.Config(service, timeout_graceful_shutdown=1, log_level="critical")
+uvicorn.Server(config).run(sockets=[listening])
+"""
+
+
+def zipped(**tables: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in tables.items():
+            archive.writestr(name if "." in name else f"{name}.csv", text)
+    return buffer.getvalue()
+
+
+TABLES = zipped(people="name,age\nAda,36\nBob,\n", towns="town\nUr\n")
+HELD = zipped(people="name,age\nAda,36\n", hold="x\n1\n")
+TEXTS = json.dumps({"haiku": "an old silent pond", "motto": "festina lente"}).encode()
+HOLD = json.dumps({"hold": "on"}).encode()
+
+
+def fastapi_service(folder: Path, grace: float = 60, keep: str = "") -> Any:
+    return served(FASTAPI.replace("GRACE", str(grace)).replace("KEEP", keep), folder)
+
+
+def aiohttp_service(folder: Path, grace: float = 60) -> Any:
+    return served(AIOHTTP.replace("GRACE", str(grace)), folder)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Path]]:
+    """The FastAPI service, for tests that leave it alone."""
+    folder = tmp_path_factory.mktemp("reports")
+    with fastapi_service(folder) as service:
+        yield service, folder
+
+
+# --- FastAPI: jobs -------------------------------------------------------------------------------
+
+
+def test_a_job_from_upload_to_report(jobs: tuple[Service, Path]) -> None:
+    """An upload is acknowledged with an id at once, its events end with `end`, its report is
+    answered and written to the folder.
+    """
+    service, folder = jobs
+
+    async def use(client: Client) -> None:
+        id = await client.start(TABLES)
+        told = await client.ended(id)
+        assert (told["id"], told["state"], told["nodes"]["completed"]) == (id, "succeeded", 5)
+        status, job = await client.get(f"/jobs/{id}")
+        report = {
+            "people.csv": {"columns": ["name", "age"], "rows": 2, "empty": 1},
+            "towns.csv": {"columns": ["town"], "rows": 1, "empty": 0},
+        }
+        assert (status, job["report"]) == (200, report)
+        assert json.loads((folder / f"{id}.json").read_text()) == report
+        status, index = await client.get("/jobs")
+        assert id in [listed["id"] for listed in index]
+
+    service.call(use)
+
+
+def test_events_resume_after_the_last_id(jobs: tuple[Service, Path]) -> None:
+    """A client that disconnects after every few messages and comes back with its last id has, in
+    the end, each event once.
+    """
+
+    async def use(client: Client) -> None:
+        id = await client.start(TABLES, "/jobs?approval=true")
+        seen: list[int] = []
+        last, rounds, is_over = None, 0, False
+        while not is_over:
+            rounds += 1
+            count = 0
+            async for message in client.messages(id, last):
+                is_over = message["event"] == "end"
+                if not is_over:
+                    last = message["id"]
+                    seen.append(int(last))
+                if len(seen) == 1:
+                    assert (await client.post(f"/jobs/{id}/approve"))[0] == 200
+                count += 1
+                if count == 3:
+                    break
+        assert rounds > 2
+        assert seen == [*range(seen[0], seen[0] + len(seen))]
+
+    jobs[0].call(use)
+
+
+def test_a_job_waits_for_approval(jobs: tuple[Service, Path]) -> None:
+    """A job that is to be approved publishes only then; it is approved once, and not after it was
+    cancelled.
+    """
+    service, folder = jobs
+
+    async def use(client: Client) -> None:
+        first, second = [await client.start(TABLES, "/jobs?approval=true") for _ in range(2)]
+        for id in (first, second):
+            async for message in client.messages(id):
+                data = json.loads(message["data"])
+                if message["event"] == "run_snapshot" and ["approve", "RUNNING"] in data["nodes"]:
+                    break
+                if message["event"] == "node_started" and data["node"] == "approve":
+                    break
+            assert not (folder / f"{id}.json").exists()
+        assert (await client.post(f"/jobs/{first}/approve"))[0] == 200
+        assert (await client.post(f"/jobs/{first}/approve"))[0] == 409
+        assert (await client.post(f"/jobs/{second}/cancel"))[0] == 202
+        assert (await client.ended(first))["state"] == "succeeded"
+        told = await client.ended(second)
+        assert (told["state"], told["reason"]) == (
+            "cancelled",
+            "the run was cancelled: by a request",
+        )
+        assert (folder / f"{first}.json").exists()
+        assert not (folder / f"{second}.json").exists()
+
+    service.call(use)
+
+
+def test_a_job_that_fails_says_why(jobs: tuple[Service, Path]) -> None:
+    """A table that cannot be read fails its job, named, and the answer stays a 200."""
+    broken = bytearray(zipped(people="name\n" + "Ada\n" * 50))
+    broken[45:50] = b"?????"
+
+    async def use(client: Client) -> None:
+        told = await client.ended(await client.start(bytes(broken)))
+        assert told["state"] == "failed"
+        assert list(told["failures"]) == ["table people.csv"]
+        status, job = await client.get(f"/jobs/{told['id']}")
+        assert (status, job["report"]) == (200, None)
+
+    jobs[0].call(use)
+
+
+def bomb() -> bytes:
+    return zipped(people="0" * 64_000_001)
+
+
+BAD = {
+    "empty": (b"", 415, "no zip"),
+    "not a zip": (b"name,age\nAda,36\n", 415, "no zip"),
+    "cut off": (TABLES[:-30], 415, "no zip"),
+    "too large": (bytes(8_000_001), 413, "8,000,000 bytes"),
+    "bomb": (bomb(), 413, "64,000,000 bytes when unpacked"),
+    "many files": (zipped(**{f"t{n}": "x" for n in range(501)}), 413, "at most 500 files"),
+    "out of the folder": (zipped(**{"../people.csv": "x"}), 422, "outside of its folder"),
+    "inside and out": (zipped(**{"a/../../people.csv": "x"}), 422, "outside of its folder"),
+    "absolute": (zipped(**{"/etc/people.csv": "x"}), 422, "outside of its folder"),
+    "a drive": (zipped(**{"C:people.csv": "x"}), 422, "outside of its folder"),
+    "backslashes": (zipped(**{"..\\people.csv": "x"}), 422, "outside of its folder"),
+    "an odd name": (zipped(**{"a\nb.csv": "x"}), 422, "odd name"),
+    "no table": (zipped(**{"readme.txt": "x"}), 422, "no .csv file"),
+    "nothing": (zipped(), 422, "no .csv file"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_uploads_are_refused(jobs: tuple[Service, Path], kind: str) -> None:
+    """What is no zip, too large, a zip bomb, out of its folder or without a table gets a 4xx that
+    says what is wrong, and starts nothing.
+    """
+    body, status, text = BAD[kind]
+
+    async def use(client: Client) -> None:
+        before = await client.get("/jobs")
+        for path in ("/jobs", "/profile"):
+            answer = await client.post(path, body)
+            assert answer[0] == status
+            assert text in answer[1]["detail"]
+        assert len((await client.get("/jobs"))[1]) == len(before[1])
+
+    jobs[0].call(use)
+
+
+def test_an_unknown_job(jobs: tuple[Service, Path]) -> None:
+    """An id that is not known is a 404 everywhere."""
+
+    async def use(client: Client) -> None:
+        for path in ("", "/events"):
+            status, answer = await client.get(f"/jobs/nope{path}")
+            assert (status, "not known" in answer["detail"]) == (404, True)
+        for path in ("/cancel", "/approve"):
+            assert (await client.post(f"/jobs/nope{path}"))[0] == 404
+
+    jobs[0].call(use)
+
+
+def test_a_short_run_is_awaited(jobs: tuple[Service, Path]) -> None:
+    """`POST /profile` answers with the report itself, and registers nothing."""
+
+    async def use(client: Client) -> None:
+        before = await client.get("/jobs")
+        status, report = await client.post("/profile", TABLES)
+        assert (status, list(report)) == (200, ["people.csv", "towns.csv"])
+        assert len((await client.get("/jobs"))[1]) == len(before[1])
+
+    jobs[0].call(use)
+
+
+def test_a_short_run_is_cancelled_with_its_client(tmp_path: Path) -> None:
+    """A client that disconnects cancels the run that it waits for: here `check_cancelled` in the
+    blocked thread raises.
+    """
+    source = (
+        FASTAPI.replace("GRACE", "60")
+        .replace("KEEP", "")
+        .replace(
+            "        go.wait()\n",
+            """        while True:
+            try:
+                tables.dagron.check_cancelled()
+            except BaseException as error:
+                print(type(error).__name__, flush=True)
+                raise
+            go.wait(0.001)
+""",
+        )
+    )
+    with served(source, tmp_path) as service:
+
+        async def leave(client: Client) -> None:
+            request = asyncio.ensure_future(client.post("/profile", HELD))
+            await asyncio.to_thread(service.process.wait_for, "blocked")
+            request.cancel()
+            await asyncio.wait([request])
+
+        service.call(leave)
+        service.process.wait_for("Cancelled")
+        service.process.signal(signal.SIGTERM)
+        service.process.end()
+
+
+def test_a_full_service_and_a_forgotten_job(tmp_path: Path) -> None:
+    """A service that is full answers 503 with `Retry-After`; a job that is forgotten is a 410."""
+    with fastapi_service(tmp_path, keep="max_running=1, keep=0") as service:
+
+        async def use(client: Client) -> None:
+            id = await client.start(HELD)
+            async with client.session.post("/jobs", data=TABLES) as response:
+                assert (response.status, response.headers["Retry-After"]) == (503, "5")
+                assert "full" in (await response.json())["detail"]
+            service.process.tell("go")
+            await client.ended(id)
+            status, answer = await client.get(f"/jobs/{id}")
+            assert (status, "was forgotten" in answer["detail"]) == (410, True)
+            assert (await client.ended(await client.start(TABLES)))["state"] == "succeeded"
+
+        service.call(use)
+
+
+def test_sigterm_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """Fifty jobs run, with clients that read, that have left, and that never read, when SIGTERM
+    comes: all streams end, every acknowledged job ends in the grace, and the process as SIGTERM
+    would end it.
+    """
+    with fastapi_service(tmp_path) as service:
+
+        async def use(client: Client) -> list[str]:
+            ids = await asyncio.gather(*(client.start(HELD) for _ in range(50)))
+            for id in ids[:10]:
+                async for _ in client.messages(id):
+                    break
+            followed: list[list[str]] = []
+
+            async def follow(id: str) -> None:
+                followed.append([message["event"] async for message in client.messages(id)])
+
+            async with client.opened(ids[0]), client.opened(ids[1]), asyncio.TaskGroup() as readers:
+                for id in ids[10:40]:
+                    readers.create_task(follow(id))
+                for _ in range(50):
+                    await asyncio.to_thread(service.process.wait_for, "blocked")
+                service.process.signal(signal.SIGTERM)
+            assert len(followed) == 30
+            assert not any("end" in kinds for kinds in followed)
+            return list(ids)
+
+        ids = service.call(use)
+        assert not list(tmp_path.glob("*.json"))
+        service.process.tell("go")
+        status, _, errors = service.process.end()
+    assert (status, errors) == (-signal.SIGTERM, "")
+    assert {path.stem for path in tmp_path.glob("*.json")} == {*ids}
+
+
+def test_a_blocked_thread_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """A thread that never returns, under a client that waits for its events: SIGTERM ends the
+    process all the same, after the grace.
+    """
+    with fastapi_service(tmp_path, grace=0.1) as service:
+
+        async def use(client: Client) -> None:
+            id = await client.start(HELD)
+            async with client.opened(id):
+                await asyncio.to_thread(service.process.wait_for, "blocked")
+                service.process.signal(signal.SIGTERM)
+                status, _, errors = await asyncio.to_thread(service.process.end)
+                assert (status, errors) == (-signal.SIGTERM, "")
+
+        service.call(use)
+    assert not list(tmp_path.glob("*.json"))
+
+
+@contextmanager
+def never_reading(service: Service, id: str) -> Iterator[None]:
+    """A client that asks for events, takes in next to nothing, and stays."""
+    port = int(service.url.rpartition(":")[2])
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.connect(("127.0.0.1", port))
+        client.sendall(f"GET /jobs/{id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert client.recv(12) == b"HTTP/1.1 200"
+        yield
+
+
+@pytest.mark.parametrize("kind", ["fastapi", "aiohttp"])
+def test_a_client_that_never_reads(tmp_path: Path, kind: str) -> None:
+    """A client that takes none of 15 MB of events holds up neither the job, nor other clients, nor
+    the end of the service.
+    """
+    serving = fastapi_service if kind == "fastapi" else aiohttp_service
+    body = zipped(flood="x") if kind == "fastapi" else b'{"flood": "x"}'
+    path = "/jobs?approval=true" if kind == "fastapi" else "/jobs"
+    with serving(tmp_path) as service:
+        id = service.call(lambda client: client.start(body, path))
+        with never_reading(service, id), never_reading(service, id):
+
+            async def use(client: Client) -> str:
+                if kind == "fastapi":
+                    await client.post(f"/jobs/{id}/approve")
+                state: str = (await client.ended(id))["state"]
+                return state
+
+            assert service.call(use) == "succeeded"
+            service.process.signal(signal.SIGTERM)
+            status, _, _ = service.process.end()
+    assert status == (-signal.SIGTERM if kind == "fastapi" else 0)
+
+
+# --- aiohttp -------------------------------------------------------------------------------------
+
+
+def test_the_aiohttp_service(tmp_path: Path) -> None:
+    """Fifty jobs at once, each with its id, events to `end`, and a total; an unknown id is a 404, a
+    body that is no JSON a 400.
+    """
+    with aiohttp_service(tmp_path) as service:
+
+        async def use(client: Client) -> None:
+            ids = await asyncio.gather(*(client.start(TEXTS) for _ in range(50)))
+            assert len({*ids}) == 50
+            told = await asyncio.gather(*(client.ended(id) for id in ids))
+            assert {job["state"] for job in told} == {"succeeded"}
+            assert (await client.get(f"/jobs/{ids[0]}"))[1]["total"] == 6
+            assert (await client.get("/jobs/nope"))[0] == 404
+            for body in (b"", b"[]", b'{"a": 1}', b"\xff"):
+                assert (await client.post("/jobs", body))[0] == 400
+            held = await client.start(HOLD)
+            await asyncio.to_thread(service.process.wait_for, "blocked")
+            assert (await client.post(f"/jobs/{held}/cancel"))[0] == 202
+            service.process.tell("go")
+            assert (await client.ended(held))["reason"] == "the run was cancelled: by a request"
+
+        service.call(use)
+        service.process.signal(signal.SIGTERM)
+        status, lines, _ = service.process.end()
+    assert (status, lines) == (0, [*["succeeded"] * 50, "cancelled", "over"])
+
+
+@pytest.mark.parametrize("freed", [True, False])
+def test_sigterm_of_the_aiohttp_service(tmp_path: Path, freed: bool) -> None:
+    """At SIGTERM event streams end, also that of a client that never reads, jobs end in the grace,
+    and a blocked thread does not hold up the end.
+    """
+    with aiohttp_service(tmp_path, grace=60 if freed else 0.1) as service:
+
+        async def use(client: Client) -> None:
+            id = await client.start(HOLD)
+            async with client.opened(id):
+                reading = asyncio.ensure_future(client.ended(id))
+                await asyncio.to_thread(service.process.wait_for, "blocked")
+                async for _ in client.messages(id):
+                    break
+                service.process.signal(signal.SIGTERM)
+                await asyncio.wait([reading])
+                assert isinstance(reading.exception(), AssertionError)
+
+        service.call(use)
+        if freed:
+            service.process.tell("go")
+        status, lines, _ = service.process.end()
+    assert (status, lines) == (0, ["succeeded" if freed else "cancelled", "over"])
+
+
+def test_aiohttps_own_test_tools_work() -> None:
+    """An application with a registry is set up in one task and cleaned up in another by aiohttp's
+    own test server, and works.
+    """
+    from aiohttp.test_utils import TestClient, TestServer
+
+    with imported("aiohttp_service") as [module]:
+        loop = asyncio.new_event_loop()
+        try:
+            client = TestClient(TestServer(module.create_app(), loop=loop), loop=loop)
+            loop.run_until_complete(client.start_server())
+
+            async def use() -> None:
+                answer = await client.post("/jobs", data=TEXTS)
+                id = (await answer.json())["id"]
+                stream = await client.get(f"/jobs/{id}/events")
+                assert (await stream.read()).count(b"event: end\n") == 1
+                assert (await (await client.get(f"/jobs/{id}")).json())["total"] == 6
+
+            loop.run_until_complete(use())
+            loop.run_until_complete(client.close())
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+
+def test_the_examples_are_short() -> None:
+    """No file of a service has more than 150 lines."""
+    files = [EXAMPLES / "aiohttp_service.py", *(EXAMPLES / "fastapi_jobs").glob("*.py")]
+    assert len(files) == 4
+    assert {
+        file.name: lines for file in files if (lines := len(file.read_text().splitlines())) > 150
+    } == {}
+
+
+@pytest.mark.parametrize("name", ["aiohttp_service", "fastapi_jobs/app"])
+def test_the_programs_say_how_they_are_used(name: str) -> None:
+    """Each is a program with `--help`."""
+    how = command(name, "--help")
+    ran = subprocess.run(**how, capture_output=True, timeout=60)
+    assert (ran.returncode, "--port" in ran.stdout, ran.stderr) == (0, True, "")
