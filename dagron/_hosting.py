@@ -102,6 +102,7 @@ class Hosting(ABC):
         "id",
         "is_over",
         "limits",
+        "nested",
         "on_completed",
         "on_forgotten",
         "outer",
@@ -169,6 +170,7 @@ class Hosting(ABC):
         self._abandonable = False
         self._host_task = 0
         self.outer: Here | None = None
+        self.nested: set[Hosting] = set()  # runs that nodes of this one wait for
         self._held: frozenset[str] = frozenset()  # groups of which a caller of ours holds a slot
         self._group: TaskGroup | None = None
         self._wake = Event()
@@ -233,6 +235,8 @@ class Hosting(ABC):
             result.dropped_observers = self.stream.dropped_observers
         interrupt, self._interrupt = self._interrupt, None
         self.is_over = True
+        if self.outer is not None and isinstance(self.outer.run, Hosting):
+            self.outer.run.nested.discard(self)
         self._detach()
         self._forget()
         if self._bug is not None and self._bug is not bug:
@@ -258,6 +262,9 @@ class Hosting(ABC):
     def _find_host(self) -> None:
         """Read from the current task where this run takes place."""
         self.outer = here()
+        if self.outer is not None and isinstance(self.outer.run, Hosting):
+            self.outer.run.nested.add(self)
+            self._abandonable = self._abandonable or self.outer.run._abandonable
         if self.limits is not None:
             groups = {group for policy in self._policies.values() for group in policy.groups}
             self._held = held_by_callers(self.limits, self.outer)
@@ -584,6 +591,9 @@ class Hosting(ABC):
     def _abandon_threads(self) -> None:
         for call in () if self.is_over else [*self.bodies.threads, *self.drains.threads]:
             call.abandon()
+        for run in list(self.nested):
+            if run.stopping:  # else somebody shields it, and waits for what its threads return
+                run.abandon_threads_soon()
 
     # -- the nodes' side
 

@@ -19,7 +19,7 @@ from anyio import (
 from anyio import Event as Signal
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from dagron._backend import Host, loop_caller
+from dagron._backend import loop_caller
 from dagron._checks import counted, seconds, within
 from dagron._current import current_node
 from dagron._errors import (
@@ -35,7 +35,7 @@ from dagron._run import Run
 from dagron._signals import Heard
 
 REMEMBERED = 10_000  # ids of runs that were forgotten
-AGAIN = 1.0  # seconds until threads are given up again that a cancelled run has begun since
+AGAIN = 1.0  # seconds until threads are given up again: of nested runs that heard of it only then
 
 
 class RunRegistry(Mapping[str, RegisteredRun]):
@@ -239,7 +239,6 @@ class RunRegistry(Mapping[str, RegisteredRun]):
         if run._result is None and error is None:
             error = unresolved(run.id)
         self._end(registered, error)
-        await Host().absorb_cancellation()
 
     def _end(self, registered: RegisteredRun, error: BaseException | None) -> None:
         registered.end(None if error else registered.run._result, error)
@@ -366,7 +365,6 @@ class RunRegistry(Mapping[str, RegisteredRun]):
             except get_cancelled_exc_class():  # Task.cancel() does not respect the shield
                 continue
         self._over.set()
-        await Host().absorb_cancellation()
 
     async def _hear(self, deadline: float = inf) -> None:
         """Return when something has happened, or at the deadline."""

@@ -347,7 +347,6 @@ class EventReader:
         """Take the events that the next reads would return at once; there may be more."""
         events = list(self._batch)
         self._batch.clear()
-        self._is_done = self._is_done or any(type(event) is RunFinished for event in events)
         return events
 
     async def __anext__(self) -> Event:

@@ -243,6 +243,39 @@ async def test_whatever_blocks_in_a_thread_is_given_up(kind: str) -> None:
     work.let_go()
 
 
+@MANUAL
+@pytest.mark.parametrize("depth", [1, 2])
+async def test_a_thread_of_a_nested_run_is_given_up(depth: int) -> None:
+    """A node that waits for a run of its own, whose node blocks, is given up with that, at any
+    depth.
+    """
+    work = Work()
+
+    async def nest(depth: int) -> None:
+        task = work if depth == 1 else partial(nest, depth - 1)
+        await dagron.DynamicExecutor(graph("a")).execute({"a": task})
+
+    left: list[bool] = []
+    runs = RunRegistry(grace=0, thread_grace=5)
+
+    async def serve() -> None:
+        async with runs:
+            runs.start(one(partial(nest, depth)))
+            await work.begins()
+        left.append(True)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve)
+        await work.begins()
+        await passes(25)
+        assert not left
+        for _ in range(4):
+            advance(4)
+            await passes(25)
+        assert left == [True]
+        work.let_go()
+
+
 async def test_threads_that_end_in_time_count() -> None:
     """A thread that ends after its run was cancelled, and before it is given up, is waited for."""
     work = Work("worth it")

@@ -116,6 +116,7 @@ async def test_a_reader_that_leaves_changes_nothing() -> None:
         assert [event.seq async for event in run.events(after=seen[-1])] == [4, 5]
         assert [event.seq async for event in leaver] == [4, 5]
         assert [event.seq async for event in stayer] == [1, 2, 3, 4, 5]
+        assert not runs._audience._waits, "the registry remembers who has left"
 
 
 # --- server-sent events --------------------------------------------------------------------------
