@@ -234,6 +234,35 @@ class DAG:
             removed_edges=[edge for edge in mine if edge not in after],
         )
 
+    # -- pictures
+
+    def to_mermaid(self) -> str:
+        """Return the graph as a Mermaid flowchart, which many pages show as a picture."""
+        from dagron import render  # on use: most programs draw nothing
+
+        return render.to_mermaid(render.picture_of_graph(self))
+
+    def to_dot(self) -> str:
+        """Return the graph in DOT, for Graphviz and for other tools that read graphs."""
+        from dagron import render
+
+        return render.to_dot(render.picture_of_graph(self))
+
+    def to_svg(self) -> str:
+        """Return a picture of the graph: an SVG document that stands alone.
+
+        Edges lead from left to right. An edge is dim where a longer path leads to its target, too,
+        and a diamond says that it has a condition. Of more than 3,000 nodes the first 3,000 in
+        topological order are drawn, and a note in the picture says so. An equal graph, built in
+        the same order, gives the same text.
+        """
+        from dagron import render
+
+        return render.to_svg(render.picture_of_graph(self))
+
+    def _repr_svg_(self) -> str:
+        return self.to_svg()
+
     def to_builder(self) -> "DAGBuilder":
         """Return a builder that holds this graph, to make another from it."""
         builder = DAGBuilder()

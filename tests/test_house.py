@@ -74,6 +74,28 @@ SHELL = (
 )
 ORDER = PURE + SHELL
 
+# Rooms: sub-packages for what is optional. Their modules import from the pure core and downward
+# among themselves; nothing imports a room but the modules named here, and they do so on use.
+ROOMS = {
+    "render": (
+        "_picture",
+        "_text",
+        "_from_graph",
+        "_mermaid",
+        "_dot",
+        "_layers",
+        "_ranks",
+        "_heights",
+        "_plan",
+        "_style",
+        "_legend",
+        "_svg",
+        "__init__",
+    ),
+}
+ON_USE = {"_graph": {"render"}}
+ROOM_MODULES = [f"{room}.{module}" for room, modules in ROOMS.items() for module in modules]
+
 IMPURE = {
     *("anyio", "asyncio", "trio"),
     *("threading", "queue", "concurrent"),
@@ -187,14 +209,32 @@ def inner(source: str) -> set[str]:
     for name in imported(source):
         root, _, rest = name.partition(".")
         if root == "dagron":
-            module = rest.split(".")[0]
-            found.add(module if module.startswith("_") else "__init__")
+            first, *others = rest.split(".")
+            if first in ROOMS:
+                found.add(f"{first}.{others[0] if others else '__init__'}")
+            else:
+                found.add(first if first.startswith("_") else "__init__")
     return found
 
 
+def rooms_on_import(source: str) -> set[str]:
+    """The rooms that importing the module would import: those named outside of functions."""
+    tree = ast.parse(source)
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            statement.body = [ast.Pass()]
+    return {name for name in inner(ast.unparse(tree)) if name in ROOM_MODULES}
+
+
 def upward(module: str, source: str) -> set[str]:
-    """The imports of a module that do not go downward."""
-    return inner(source) - set(ORDER[: ORDER.index(module)])
+    """The imports of a module that do not go downward, but for rooms that it may use."""
+    room, _, name = module.rpartition(".")
+    if room:
+        modules = ROOMS[room]
+        below = modules[: modules.index(name)]
+        return inner(source) - {*PURE, *(f"{room}.{other}" for other in below)}
+    used = {f"{room}.__init__" for room in ON_USE.get(module, ())}
+    return inner(source) - {*ORDER[: ORDER.index(module)], *used}
 
 
 def impure(source: str) -> set[str]:
@@ -202,7 +242,8 @@ def impure(source: str) -> set[str]:
 
 
 def source_of(module: str) -> str:
-    return (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+    path = PACKAGE.joinpath(*module.split("."))
+    return path.with_name(f"{path.name}.py").read_text(encoding="utf-8")
 
 
 def test_every_module_has_its_place_in_the_order() -> None:
@@ -214,13 +255,26 @@ def test_every_module_has_its_place_in_the_order() -> None:
     )
 
 
-@pytest.mark.parametrize("module", ORDER)
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_module_of_a_room_has_its_place(room: str) -> None:
+    """Each module of a room stands in ROOMS, which names no module and no room that is gone."""
+    assert {path.stem for path in (PACKAGE / room).glob("*.py")} == set(ROOMS[room])
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(ROOMS)
+
+
+@pytest.mark.parametrize("module", [*ORDER, *ROOM_MODULES])
 def test_imports_go_downward(module: str) -> None:
     """A module imports only modules that come before it, also on use and for the type checker."""
     assert upward(module, source_of(module)) == set()
 
 
-@pytest.mark.parametrize("module", PURE)
+@pytest.mark.parametrize("module", ORDER)
+def test_rooms_are_imported_on_use(module: str) -> None:
+    """Importing a module of the package imports no room: that waits for the first use."""
+    assert rooms_on_import(source_of(module)) == set()
+
+
+@pytest.mark.parametrize("module", [*PURE, *ROOM_MODULES])
 def test_the_pure_core_names_no_impure_import(module: str) -> None:
     """No module of the core imports an event loop, threads, a clock, dice, a log or the system."""
     assert impure(source_of(module)) == set()
@@ -238,11 +292,44 @@ def test_the_pure_core_names_no_impure_import(module: str) -> None:
         "from ._errors import GraphError, CycleError\nfrom ._graph import DAG",
         "def later():\n    from ._graph import DAG",
         "if TYPE_CHECKING:\n    from ._graph import DAG",
+        "def later():\n    from dagron.render._svg import to_svg",
     ],
 )
 def test_an_upward_import_is_seen(source: str) -> None:
     """Every spelling of an import that does not go downward is found."""
     assert upward("_graph", source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from dagron import render",
+        "import dagron.render",
+        "from dagron.render import to_svg",
+        "from dagron.render._svg import to_svg",
+        "if TYPE_CHECKING:\n    from dagron import render",
+        "class A:\n    from dagron import render",
+    ],
+)
+def test_a_room_that_is_not_imported_on_use_is_seen(source: str) -> None:
+    """Every spelling of an import of a room that does not wait for a use is found."""
+    assert rooms_on_import(source)
+    assert upward("_status", source)
+    assert not rooms_on_import(f"def later():\n    import dagron.render\n    {source!r}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from dagron._executor import DynamicExecutor",
+        "import dagron",
+        "from dagron.render import x",
+    ],
+)
+def test_an_import_that_does_not_go_downward_in_a_room_is_seen(source: str) -> None:
+    """A room's module may import the pure core and what stands below it, and nothing else."""
+    assert upward("render._svg", source)
+    assert upward("render._svg", "from dagron._graph import DAG") == set()
 
 
 @pytest.mark.parametrize(
@@ -317,6 +404,13 @@ def test_the_scheduler_alone_needs_only_the_pure_core() -> None:
     assert set(load_the_core(PACKAGE, "_scheduler")) <= {f"dagron.{module}" for module in PURE}
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_needs_only_itself_and_the_pure_core(room: str) -> None:
+    """A room loads without anyio, and pulls in nothing of the package but the pure core."""
+    own = {f"dagron.{room}", *(f"dagron.{room}.{module}" for module in ROOMS[room])}
+    assert set(load_the_core(PACKAGE, room)) <= own | {f"dagron.{module}" for module in PURE}
+
+
 def test_a_core_that_reads_a_clock_does_not_load(tmp_path: Path) -> None:
     """The guard of the two tests above does refuse."""
     (tmp_path / "_scheduler.py").write_text("import time\n")
@@ -330,6 +424,7 @@ def test_importing_dagron_stays_light() -> None:
     added = python("-c", code).split()
     assert "dagron" in added
     assert HEAVY & {name.partition(".")[0] for name in added} == set()
+    assert {f"dagron.{room}" for room in ROOMS} & set(added) == set()
 
 
 # --- the public names ----------------------------------------------------------------------------

@@ -1,0 +1,8 @@
+"""Pictures of graphs and of runs: Mermaid, DOT and SVG, without any dependency."""
+
+from dagron.render._dot import to_dot
+from dagron.render._from_graph import picture_of_graph
+from dagron.render._mermaid import to_mermaid
+from dagron.render._svg import to_svg
+
+__all__ = ["picture_of_graph", "to_dot", "to_mermaid", "to_svg"]

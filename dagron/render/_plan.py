@@ -1,0 +1,133 @@
+"""Where everything in a picture stands, in whole pixels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dagron.render._heights import stacked
+from dagron.render._layers import Layered, layered
+from dagron.render._picture import Box, Picture
+from dagron.render._ranks import ranked
+from dagron.render._text import cells, fitted, visible
+
+MARGIN = 16
+NAME_CELLS = 30  # the most columns of a name, and of a line below it
+CAPTION_CELLS = 34
+SIGN_WIDTH = 18
+
+_LINE = 14
+_BETWEEN_BOXES = 14
+_BESIDE_A_LINE = 9
+_GAP = 44  # between layers, and more where lines are steep
+_STEEPEST = 76
+
+Point = tuple[int, int]
+
+
+class Rect(NamedTuple):
+    """A box on paper: its corner at the top left, its size, and the lines of text in it."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    name: str
+    lines: Sequence[str]
+
+    @property
+    def middle(self) -> int:
+        """How far down a line ends at it."""
+        return self.top + self.height // 2
+
+
+class Plan(NamedTuple):
+    """A picture on paper. ``pieces`` has what is to be drawn of each link in ``graph``."""
+
+    rects: list[Rect]
+    graph: Layered
+    edges: list[Point]  # where each layer begins and ends, from left to right
+    heights: list[int]  # the middle of every vertex
+    width: int
+    height: int
+
+    def corners(self, path: Sequence[int]) -> list[Point]:
+        """Return the points of a line: in the gaps between layers it goes up or down, else not."""
+        layer, heights, edges = self.graph.layer, self.heights, self.edges
+        points = [(edges[layer[path[0]]][1], heights[path[0]])]
+        for vertex in path[1:-1]:
+            left, right = edges[layer[vertex]]
+            points += [(left, heights[vertex]), (right, heights[vertex])]
+        points.append((edges[layer[path[-1]]][0], heights[path[-1]]))
+        return points
+
+
+def planned(picture: Picture) -> Plan:
+    """Return where the boxes stand and the lines run: no line runs through a box."""
+    texts = [_texts(box) for box in picture.boxes]
+    size = len(texts)
+    graph = layered(size, picture.links)
+    layers = ranked(graph.layer, graph.before, graph.after)
+    tall = [_LINE * len(lines) + 30 for _, lines in texts] + [0] * (len(graph.layer) - size)
+    apart = [_distances(vertices, size, tall) for vertices in layers]
+    heights = stacked(layers, graph.before, graph.after, size, apart)
+    top = min((middle - high // 2 for middle, high in zip(heights, tall, strict=True)), default=0)
+    heights = [middle - top + MARGIN for middle in heights]
+    wide = [_width(box, *text) for box, text in zip(picture.boxes, texts, strict=True)]
+    edges = _edges(graph, layers, wide, heights)
+    rects = []
+    for box, (name, lines) in enumerate(texts):
+        left, right = edges[graph.layer[box]]
+        rects.append(
+            Rect(left, heights[box] - tall[box] // 2, right - left, tall[box], name, lines)
+        )
+    below = max((middle + high // 2 for middle, high in zip(heights, tall, strict=True)), default=0)
+    return Plan(rects, graph, edges, heights, edges[-1][1] if edges else MARGIN, below)
+
+
+def _texts(box: Box) -> tuple[str, list[str]]:
+    lines = [fitted(visible(line), CAPTION_CELLS) for line in box.captions()]
+    return fitted(visible(box.name), NAME_CELLS), [""] * box.is_fold + lines
+
+
+def _width(box: Box, name: str, lines: Sequence[str]) -> int:
+    wide = cells(name) * 73 // 10 + (SIGN_WIDTH if box.status else 0)
+    for line in lines:
+        wide = max(wide, cells(line) * 61 // 10)
+    counts = sum(SIGN_WIDTH + len(f"{count:,}") * 61 // 10 + 6 for _, count in box.counts)
+    return max(wide, counts, 32) + 24
+
+
+def _distances(vertices: Sequence[int], size: int, tall: Sequence[int]) -> list[int]:
+    """Return how far below the one above it the middle of each vertex stands at least."""
+    distances = []
+    above = None
+    for vertex in vertices:
+        distance = tall[vertex] // 2
+        if above is not None:
+            both_boxes = vertex < size > above
+            distance += tall[above] // 2 + (_BETWEEN_BOXES if both_boxes else _BESIDE_A_LINE)
+        distances.append(distance)
+        above = vertex
+    return distances
+
+
+def _edges(
+    graph: Layered,
+    layers: Sequence[Sequence[int]],
+    wide: Sequence[int],
+    heights: Sequence[int],
+) -> list[Point]:
+    edges = []
+    left = MARGIN
+    for vertices in layers:
+        right = left + max((wide[box] for box in vertices if box < len(wide)), default=0)
+        edges.append((left, right))
+        steepest = max(
+            (
+                abs(heights[vertex] - heights[target])
+                for vertex in vertices
+                for target in graph.after[vertex]
+            ),
+            default=0,
+        )
+        left = right + _GAP + min(_STEEPEST, steepest // 8)
+    return edges

@@ -1,0 +1,180 @@
+"""A picture as SVG: readable on light and dark pages, and in black and white."""
+
+from collections.abc import Iterator, Sequence
+
+from dagron._status import FAILED
+from dagron.render._layers import Line, line_of
+from dagron.render._legend import drawn_legend, drawn_sign
+from dagron.render._picture import Box, Kind, Picture
+from dagron.render._plan import MARGIN, SIGN_WIDTH, Plan, Point, Rect, planned
+from dagron.render._style import STYLE
+from dagron.render._text import xml
+
+MOST_BOXES = 3_000
+MOST_FAILURES = 1_000  # that are shown in any case
+_ARROW = 6
+
+
+def to_svg(picture: Picture) -> str:
+    """Return the text of a picture that stands alone; the same picture gives the same text.
+
+    Of more than 3,000 boxes the first 3,000 are drawn, failures before others, with a note.
+    """
+    summary = picture.summary()
+    picture = _capped(picture)
+    plan = planned(picture)
+    notes = list(picture.notes)
+    if plan.graph.dropped:
+        notes.append(f"{plan.graph.dropped:,} of {len(picture.links):,} lines are not drawn")
+    legend, width, height = drawn_legend(picture, notes, plan.width, plan.height)
+    width += MARGIN
+    height += MARGIN
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="dagron" role="img" '
+            f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+            f'aria-label="{xml(summary)}">',
+            f"<style>{STYLE}</style>",
+            f'<rect class="paper" width="{width}" height="{height}" rx="8"/>',
+            *_drawn_lines(plan),
+            *map(_drawn_box, range(len(plan.rects)), picture.boxes, plan.rects),
+            *legend,
+            "</svg>\n",
+        ]
+    )
+
+
+def _capped(picture: Picture) -> Picture:
+    boxes = picture.boxes
+    if len(boxes) <= MOST_BOXES:
+        return picture
+    failed = [number for number, box in enumerate(boxes) if box.status == FAILED]
+    chosen = dict.fromkeys(failed[:MOST_FAILURES])
+    for number in range(len(boxes)):
+        if len(chosen) == MOST_BOXES:
+            break
+        chosen[number] = None
+    kept = sorted(chosen)
+    position = {number: place for place, number in enumerate(kept)}
+    links = [
+        link._replace(source=position[link.source], target=position[link.target])
+        for link in picture.links
+        if link.source in position and link.target in position
+    ]
+    note = f"{MOST_BOXES:,} of {len(boxes):,} boxes are shown"
+    return picture._replace(
+        boxes=[boxes[number] for number in kept], links=links, notes=(*picture.notes, note)
+    )
+
+
+# -- lines
+
+
+def _drawn_lines(plan: Plan) -> Iterator[str]:
+    """Draw the lines, the important ones last; then what stands upon them."""
+    graph = plan.graph
+    drawn: dict[Line, list[str]] = {}
+    heads: dict[int, Line] = {}
+    diamonds = []
+    for number, link in enumerate(graph.links):
+        line = line_of(link)
+        piece = graph.piece(number)
+        corners = plan.corners(piece)
+        if line.kind is not Kind.GROWTH and piece[-1] < len(plan.rects):
+            heads[link.target] = max(line, heads.get(link.target, line))
+            corners[-1] = (corners[-1][0] - _ARROW, corners[-1][1])
+        ends = f'data-source="n{link.source}" data-target="n{link.target}"'
+        drawn.setdefault(line, []).append(f'<path {ends} d="{_curve(corners)}"/>')
+        if line.has_condition:
+            diamonds.append((line, _halfway(corners)))
+    for line in sorted(drawn):
+        yield f'<g class="line {_look(line)}">'
+        yield from drawn[line]
+        yield "</g>"
+    for target in sorted(heads):
+        left, middle = plan.rects[target].left, plan.rects[target].middle
+        look = _look(heads[target])
+        yield f'<path class="head {look}" d="M{left} {middle}l-8 -4v8z"/>'
+    for line, (across, down) in diamonds:
+        yield f'<path class="diamond {_look(line)}" d="M{across - 6} {down}l6 -4l6 4l-6 4z"/>'
+
+
+def _look(line: Line) -> str:
+    if line.kind is Kind.EDGE:
+        return "edge" if line.is_bright else "dim"
+    return line.kind.name.lower()
+
+
+def _curve(corners: Sequence[Point]) -> str:
+    (across, down), *rest = corners
+    parts = [f"M{across} {down}"]
+    for right, height in rest:
+        if height == down:
+            parts.append(f"H{right}")
+        else:
+            between = (across + right) // 2
+            parts.append(f"C{between} {down} {between} {height} {right} {height}")
+        across, down = right, height
+    return "".join(parts)
+
+
+def _halfway(corners: Sequence[Point]) -> Point:
+    """Return the middle of the line's first curve."""
+    (left, above), (right, below) = corners[:2]
+    return (left + right) // 2, (above + below) // 2
+
+
+# -- boxes
+
+
+def _drawn_box(number: int, box: Box, rect: Rect) -> str:
+    classes = ["box"]
+    if box.status:
+        classes.append(box.status.lower())
+    if box.fate:
+        classes.append("removed")
+    elif box.origin:
+        classes.append("added")
+    parts = [
+        f'<g class="{" ".join(classes)}" data-id="n{number}"{_data(box)}>',
+        f"<title>{xml(_tooltip(box))}</title>",
+    ]
+    shifts = (4, 2, 0) if box.is_fold else (0,)
+    for shift in shifts:
+        parts.append(
+            f'<rect x="{rect.left + shift}" y="{rect.top + shift}" '
+            f'width="{rect.width}" height="{rect.height}" rx="6"/>'
+        )
+    left, line = rect.left + 12, rect.top + 19
+    if box.status:
+        parts.append(drawn_sign(box.status, left + 5, line - 4))
+        left += SIGN_WIDTH
+    parts.append(f'<text x="{left}" y="{line}">{xml(rect.name)}</text>')
+    for text in rect.lines:
+        line += 14
+        if text:
+            parts.append(f'<text class="small" x="{rect.left + 12}" y="{line}">{xml(text)}</text>')
+        else:
+            parts += _counts(box, rect.left + 12, line)
+    parts.append("</g>")
+    return "".join(parts)
+
+
+def _data(box: Box) -> str:
+    data = f' data-node="{xml(box.name)}"' if not box.is_fold else ""
+    if box.status:
+        data += f' data-status="{box.status}"'
+    return data
+
+
+def _tooltip(box: Box) -> str:
+    counts = ", ".join(f"{count:,} {word.lower()}" for word, count in box.counts)
+    return "\n".join(line for line in (box.name, counts, *box.captions(), box.detail) if line)
+
+
+def _counts(box: Box, left: int, line: int) -> Iterator[str]:
+    for status, count in box.counts:
+        text = f"{count:,}"
+        yield drawn_sign(status, left + 5, line - 3)
+        yield f'<text class="small" x="{left + 14}" y="{line}">{text}</text>'
+        left += SIGN_WIDTH + len(text) * 61 // 10 + 6
