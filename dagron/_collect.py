@@ -39,6 +39,7 @@ def collect(
         total_duration_seconds=seconds,
         reason=cut,
         tallies=tallies,
+        history=scheduler.history(),
     )
 
 

@@ -7,6 +7,7 @@ from dagron._blame import Blame, Why
 from dagron._edge import condition_of
 from dagron._errors import Fault, ModificationError
 from dagron._graph import DAG, frozen
+from dagron._history import EdgeChange, History, How, Origin, Removal, new_changes
 from dagron._landing import Landing, examine, unfilled
 from dagron._modification import DynamicModification, DynamicNodeSpec
 from dagron._policy import NodePolicy, all_succeeded
@@ -28,11 +29,13 @@ class Growth(Statuses):
     """A graph that grows while its nodes run."""
 
     __slots__ = (
+        "_before",
+        "_changes",
         "_dag",
-        "_depth",
         "_early",
         "_max_depth",
         "_max_nodes",
+        "_origins",
         "_removed",
         "forgotten",
         "version",
@@ -48,10 +51,12 @@ class Growth(Statuses):
         max_depth: int,
         keep: str,
     ) -> None:
+        self._before = dag
         self._dag: DAG | None = dag  # the graph as a value, until a modification outdates it
         self._max_nodes = max_nodes
         self._max_depth = max_depth
-        self._depth: dict[str, int] = {}  # of nodes that were added by an expander
+        self._origins: dict[str, Origin] = {}  # of nodes that were added while it runs
+        self._changes = new_changes()
         self._removed: dict[str, None] = {}
         # Nodes that have started before some that they depend on, or ended but cannot run any more,
         # and others that depend on them may start all the same.
@@ -89,7 +94,7 @@ class Growth(Statuses):
 
         Returns the running nodes that are to be cancelled.
         """
-        depth = 0 if by is None else self._depth.get(by, 0) + 1
+        depth = self._depth_below(by)
         if not faults and self._is_plain_growth(modification, depth, needs):
             self.on_threads.update(on_threads)
             if self.offspring.unfinished or self.policies:
@@ -125,7 +130,7 @@ class Growth(Statuses):
         )
         if landing.added_nodes:
             nodes = len(self._status) - len(landing.removed_nodes) + len(landing.added_nodes)
-            depth = 0 if by is None else self._depth.get(by, 0) + 1
+            depth = self._depth_below(by)
             landing.faults.extend(self._limit_faults(landing.added_nodes, nodes, depth))
         if faults or landing.faults:
             raise ModificationError([*faults, *landing.faults], by)
@@ -151,7 +156,7 @@ class Growth(Statuses):
         self._admission.forget(name)
         self._graph.remove_node(name)
         del self._status[name]
-        self._depth.pop(name, None)
+        self._origins.pop(name, None)
         self.policies.pop(name, None)
         self.on_threads.discard(name)
 
@@ -165,6 +170,17 @@ class Growth(Statuses):
         if policy is not None and policy.keep is not None:
             for spec in specs:
                 self.retention.adopt(spec.name, policy.keep)
+
+    def history(self) -> History:
+        """Return what modifications have changed so far; not a copy."""
+        return History(self._before, self.version, self._origins, self._changes)
+
+    def _depth_below(self, by: str | None) -> int:
+        """Return how many expansions deep the nodes are that a node adds."""
+        if by is None:
+            return 0
+        origin = self._origins.get(by)
+        return 1 if origin is None else origin[0] + 1
 
     def has_edge(self, source: str, target: str) -> bool:
         """Tell whether there is such an edge."""
@@ -232,13 +248,14 @@ class Growth(Statuses):
         """Apply a modification that is plain growth."""
         graph, status, waiting = self._graph, self._status, self._readiness.waiting
         retention, specs = self.retention, modification.add_nodes
+        origins, origin = self._origins, (depth, self.version + 1)
         if self.log is not None:
             self._log_growth(specs, by, depth)
         for spec in specs:
             name = spec.name
             graph.add_node(name, by)
             status[name] = PENDING
-            self._depth[name] = depth
+            origins[name] = origin
             if spec.policy is not None or self._default is not None:
                 self._adopt_policy(spec)
             count = 0
@@ -322,17 +339,19 @@ class Growth(Statuses):
             self._log_landing(landing, by, depth)
         touched: dict[str, None] = {}  # nodes whose counts changed: readiness is decided last
         for source, target in landing.removed_edges:
+            self._record(source, target, How.REMOVED)
             graph.remove_edge(source, target)
             readiness.remove_edge(source, target)
             if self.retention.active:
                 self.retention.remove_edge(source, target)
             touched[target] = None
         for name in landing.removed_nodes:
-            self._take_out(name, touched)
+            self._take_out(name, by, touched)
+        origin = (depth, self.version)
         for name, spec in landing.added_nodes.items():
             graph.add_node(name, by)
             self._status[name] = PENDING
-            self._depth[name] = depth
+            self._origins[name] = origin
             readiness.waiting[name] = 0
             if spec.policy is not None or self._default is not None:
                 self._adopt_policy(spec)
@@ -345,6 +364,8 @@ class Growth(Statuses):
                 continue
             if (condition := condition_of(edge)) is not None:
                 graph.set_condition(source, target, condition)
+            if source not in landing.added_nodes and target not in landing.added_nodes:
+                self._record(source, target, How.ADDED)
             blame = self._blame.get(source)
             if self.retention.active:
                 self.retention.add_edge(source, target)
@@ -382,12 +403,23 @@ class Growth(Statuses):
             )
         )
 
-    def _take_out(self, name: str, touched: dict[str, None]) -> None:
+    def _record(self, source: str, target: str, how: How) -> None:
+        """Note that an edge comes or goes between nodes that were there before."""
+        has_condition = self._graph.condition(source, target) is not None
+        self._changes.append(EdgeChange(self.version, source, target, how, has_condition))
+
+    def _take_out(self, name: str, by: str | None, touched: dict[str, None]) -> None:
         """Remove a node, whose name stays used, and note whose counts that changed."""
+        for source in self._graph.dependencies[name]:
+            self._record(source, name, How.TAKEN_OUT)
         for target in self._graph.dependents[name]:
+            self._record(name, target, How.TAKEN_OUT)
             self._readiness.remove_edge(name, target)
             touched[target] = None
-        self.offspring.finish(name, self._graph.added_by.get(name))
+        added_by = self._graph.added_by.get(name)
+        added_in = self._origins[name][1] if name in self._origins else 0
+        self._changes.append(Removal(self.version, name, by, added_by, added_in))
+        self.offspring.finish(name, added_by)
         sources = self._graph.dependencies[name]
         self._drop(name)
         if self.retention.active:

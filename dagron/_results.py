@@ -7,6 +7,7 @@ from dagron._blame import Blame, Why
 from dagron._errors import RunFailedError
 from dagron._family import Family, Tally
 from dagron._graph import DAG, unknown_node
+from dagron._history import History
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, NodeResult
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 
@@ -33,6 +34,7 @@ class ExecutionResult:
     """
 
     __slots__ = (
+        "_history",
         "_tallies",
         "cancelled",
         "dag",
@@ -59,6 +61,7 @@ class ExecutionResult:
         reason: str | None = None,
         dropped_observers: int = 0,
         tallies: Mapping[str | None, Tally] | None = None,
+        history: History | None = None,
     ) -> None:
         counts = Counter(result.status for result in node_results.values())
         self.node_results = node_results
@@ -69,6 +72,7 @@ class ExecutionResult:
         self.reason = reason
         self.dropped_observers = dropped_observers
         self._tallies = tallies or {}
+        self._history = history or History(dag)
         self.forgotten = sum(tally.count for tally in self._tallies.values())
         self.succeeded = counts[COMPLETED] + self.forgotten
         self.failed = counts[FAILED]
@@ -109,6 +113,45 @@ class ExecutionResult:
             if result.added_by is not None:
                 members.setdefault(result.added_by, []).append(result)
         return {name: Family(name, of, self._tallies.get(name)) for name, of in members.items()}
+
+    @property
+    def version(self) -> int:
+        """How many modifications landed in the run."""
+        return self._history.version
+
+    def to_mermaid(self, when: str | int = "after", *, fold: int | None = 12) -> str:
+        """Return the run as a Mermaid flowchart; the arguments are those of `to_svg`."""
+        from dagron import render  # on use: most programs draw nothing
+
+        return render.to_mermaid(render.picture_of_result(self, when, fold))
+
+    def to_dot(self, when: str | int = "after", *, fold: int | None = 12) -> str:
+        """Return the run in DOT, for Graphviz; the arguments are those of `to_svg`."""
+        from dagron import render
+
+        return render.to_dot(render.picture_of_result(self, when, fold))
+
+    def to_svg(self, when: str | int = "after", *, fold: int | None = 12) -> str:
+        """Return a picture of the run: an SVG document that stands alone.
+
+        ``when="after"`` shows what became of each node, ``"before"`` the graph as it was written,
+        and a number the graph as it was when so many modifications had landed: see `version`. Of
+        those two moments it is known what the graph was, and not how far its nodes were.
+
+        Nodes that were added while it ran are dashed and say who added them; those that were
+        removed by then are ghosts. Nodes added by one node are a family: one of more than ``fold``
+        members (None: never) is one box with counts, beside which up to so many failures stand
+        alone. Edges are drawn as by `DAG.to_svg`. The same result gives the same text.
+
+        Raises `ValueError` for a moment that there was not. Of what was removed and rewired the
+        last 10,000 changes are kept; a moment before them is refused as well, but for "before".
+        """
+        from dagron import render
+
+        return render.to_svg(render.picture_of_result(self, when, fold))
+
+    def _repr_svg_(self) -> str:
+        return self.to_svg()
 
     def __contains__(self, name: object) -> bool:
         return name in self.node_results

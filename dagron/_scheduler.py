@@ -104,8 +104,9 @@ class Scheduler(Growth):
 
     def origin(self, name: str) -> tuple[str | None, int]:
         """Return the node whose expander added this one, and how many expansions deep that was."""
-        depth = self._depth.get(name, 0)
-        return (self._graph.added_by[name], depth) if depth else (None, 0)
+        origin = self._origins.get(name)
+        # Those that came from outside have no depth, and nobody who added them.
+        return (self._graph.added_by[name], origin[0]) if origin and origin[0] else (None, 0)
 
     def blame(self, name: str) -> Blame | None:
         """Return why the node was skipped, or cancelled on its own; else None."""

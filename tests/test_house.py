@@ -29,6 +29,7 @@ PURE = (
     "_adjacency",
     "_landing",
     "_graph",
+    "_history",
     "_node_result",
     "_family",
     "_results",
@@ -81,6 +82,9 @@ ROOMS = {
         "_picture",
         "_text",
         "_from_graph",
+        "_past",
+        "_families",
+        "_from_result",
         "_mermaid",
         "_dot",
         "_layers",
@@ -93,7 +97,7 @@ ROOMS = {
         "__init__",
     ),
 }
-ON_USE = {"_graph": {"render"}}
+ON_USE = {"_graph": {"render"}, "_results": {"render"}}
 ROOM_MODULES = [f"{room}.{module}" for room, modules in ROOMS.items() for module in modules]
 
 IMPURE = {

@@ -42,7 +42,7 @@ def _attributes(given: dict[str, str]) -> str:
 
 def _of_box(box: Box) -> dict[str, str]:
     sign = f"{SIGNS[box.status]} " if box.status else ""
-    counts = [", ".join(f"{count:,} {word}" for word, count in box.counts)] if box.counts else []
+    counts = [box.counted()] if box.is_fold else []
     lines = [sign + dot(box.name), *map(dot, (*counts, *box.captions()))]
     given = {"label": "\\n".join(lines)}
     if box.is_fold:

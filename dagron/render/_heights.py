@@ -16,6 +16,8 @@ def stacked(
 ) -> list[int]:
     """Return the middle of each vertex in pixels; ``apart`` says how far below the one above it.
 
+    ``before`` and ``after`` hold the neighbours that it wants to be close to.
+
     Each layer in turn is moved as close to its neighbours as its order allows: the sum of the
     squares of the distances is the least possible. The first ``size`` vertices are boxes.
     """

@@ -49,7 +49,7 @@ def _lines(picture: Picture) -> Iterator[str]:
 
 def _label(box: Box) -> str:
     sign = f"{SIGNS[box.status]} " if box.status else ""
-    counts = [", ".join(f"{count:,} {word}" for word, count in box.counts)] if box.counts else []
+    counts = [box.counted()] if box.is_fold else []
     lines = [f"<small>{mermaid(line)}</small>" for line in (*counts, *box.captions())]
     return "<br/>".join([f"{sign}{mermaid(box.name)}", *lines])
 

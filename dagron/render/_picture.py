@@ -16,6 +16,7 @@ SIGNS: dict[str, str] = {
     SKIPPED: "\N{CIRCLED DIVISION SLASH}",
     CANCELLED: "\N{BLACK SQUARE}",
 }
+NODES, REMOVED = "NODES", "REMOVED"  # what a folded box counts besides statuses
 MOST_REDUCED = 3_000  # boxes of a picture in which links that only shorten a path are looked for
 
 
@@ -51,6 +52,10 @@ class Box(NamedTuple):
         """Tell whether it stands for many nodes."""
         return bool(self.counts)
 
+    def counted(self) -> str:
+        """Return the counts as text."""
+        return ", ".join(f"{count:,} {word.lower()}" for word, count in self.counts)
+
     def captions(self) -> list[str]:
         """Return the lines below the name, but for the counts."""
         return [line for line in (self.origin, self.fate) if line]
@@ -82,7 +87,8 @@ class Picture(NamedTuple):
 
     def summary(self) -> str:
         """Return one sentence for those who cannot see it."""
-        nodes = sum(sum(count for _, count in box.counts) or not box.fate for box in self.boxes)
+        living = [box for box in self.boxes if not box.fate]
+        nodes = sum(sum(count for _, count in box.counts) or 1 for box in living)
         edges = sum(link.kind is Kind.EDGE for link in self.links)
         parts = [f"{nodes:,} node{'s'[: nodes != 1]}", f"{edges:,} edge{'s'[: edges != 1]}"]
         parts += [f"{count:,} {word.lower()}" for word, count in self.totals]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from dagron.render._heights import stacked
 from dagron.render._layers import Layered, layered
-from dagron.render._picture import Box, Picture
+from dagron.render._picture import SIGNS, Box, Picture
 from dagron.render._ranks import ranked
 from dagron.render._text import cells, fitted, visible
 
@@ -68,7 +68,7 @@ def planned(picture: Picture) -> Plan:
     layers = ranked(graph.layer, graph.before, graph.after)
     tall = [_LINE * len(lines) + 30 for _, lines in texts] + [0] * (len(graph.layer) - size)
     apart = [_distances(vertices, size, tall) for vertices in layers]
-    heights = stacked(layers, graph.before, graph.after, size, apart)
+    heights = stacked(layers, *graph.pulls(), size, apart)
     top = min((middle - high // 2 for middle, high in zip(heights, tall, strict=True)), default=0)
     heights = [middle - top + MARGIN for middle in heights]
     wide = [_width(box, *text) for box, text in zip(picture.boxes, texts, strict=True)]
@@ -92,8 +92,19 @@ def _width(box: Box, name: str, lines: Sequence[str]) -> int:
     wide = cells(name) * 73 // 10 + (SIGN_WIDTH if box.status else 0)
     for line in lines:
         wide = max(wide, cells(line) * 61 // 10)
-    counts = sum(SIGN_WIDTH + len(f"{count:,}") * 61 // 10 + 6 for _, count in box.counts)
+    counts = sum(width_of_count(word, count) for word, count in box.counts)
     return max(wide, counts, 32) + 24
+
+
+def counted(word: str, count: int) -> tuple[int, str]:
+    """Return how one of a folded box's counts is written: how far from its sign, and its text."""
+    return (16, f"{count:,}") if word in SIGNS else (0, f"{count:,} {word.lower()}")
+
+
+def width_of_count(word: str, count: int) -> int:
+    """Return how much room one of a folded box's counts takes."""
+    indent, text = counted(word, count)
+    return indent + len(text) * 61 // 10 + 10
 
 
 def _distances(vertices: Sequence[int], size: int, tall: Sequence[int]) -> list[int]:

@@ -58,6 +58,7 @@ text.small{font-size:10px}
 .box>rect{stroke-width:1.3}
 .box.failed>rect{stroke-width:2.6}
 .box.added>rect{stroke-dasharray:6 4}
+.box>rect.under{stroke-width:1;stroke-dasharray:none}
 .box.removed>rect{stroke-dasharray:1.5 4;stroke-linecap:round}
 .box.removed>text:not(.small){text-decoration:line-through}
 .sign{stroke-width:2;stroke-linecap:round;stroke-linejoin:round}"""

@@ -6,7 +6,16 @@ from dagron._status import FAILED
 from dagron.render._layers import Line, line_of
 from dagron.render._legend import drawn_legend, drawn_sign
 from dagron.render._picture import Box, Kind, Picture
-from dagron.render._plan import MARGIN, SIGN_WIDTH, Plan, Point, Rect, planned
+from dagron.render._plan import (
+    MARGIN,
+    SIGN_WIDTH,
+    Plan,
+    Point,
+    Rect,
+    counted,
+    planned,
+    width_of_count,
+)
 from dagron.render._style import STYLE
 from dagron.render._text import xml
 
@@ -139,12 +148,10 @@ def _drawn_box(number: int, box: Box, rect: Rect) -> str:
         f'<g class="{" ".join(classes)}" data-id="n{number}"{_data(box)}>',
         f"<title>{xml(_tooltip(box))}</title>",
     ]
-    shifts = (4, 2, 0) if box.is_fold else (0,)
-    for shift in shifts:
-        parts.append(
-            f'<rect x="{rect.left + shift}" y="{rect.top + shift}" '
-            f'width="{rect.width}" height="{rect.height}" rx="6"/>'
-        )
+    size = f'width="{rect.width}" height="{rect.height}" rx="6"/>'
+    for shift in (6, 3) if box.is_fold else ():
+        parts.append(f'<rect class="under" x="{rect.left + shift}" y="{rect.top + shift}" {size}')
+    parts.append(f'<rect x="{rect.left}" y="{rect.top}" {size}')
     left, line = rect.left + 12, rect.top + 19
     if box.status:
         parts.append(drawn_sign(box.status, left + 5, line - 4))
@@ -168,13 +175,14 @@ def _data(box: Box) -> str:
 
 
 def _tooltip(box: Box) -> str:
-    counts = ", ".join(f"{count:,} {word.lower()}" for word, count in box.counts)
-    return "\n".join(line for line in (box.name, counts, *box.captions(), box.detail) if line)
+    lines = (box.name, box.counted(), *box.captions(), box.detail)
+    return "\n".join(line for line in lines if line)
 
 
 def _counts(box: Box, left: int, line: int) -> Iterator[str]:
-    for status, count in box.counts:
-        text = f"{count:,}"
-        yield drawn_sign(status, left + 5, line - 3)
-        yield f'<text class="small" x="{left + 14}" y="{line}">{text}</text>'
-        left += SIGN_WIDTH + len(text) * 61 // 10 + 6
+    for word, count in box.counts:
+        indent, text = counted(word, count)
+        if indent:
+            yield drawn_sign(word, left + 5, line - 3)
+        yield f'<text class="small" x="{left + indent}" y="{line}">{text}</text>'
+        left += width_of_count(word, count)
