@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -136,6 +137,9 @@ def test_a_job_from_upload_to_report(jobs: tuple[Service, Path]) -> None:
         assert json.loads((folder / f"{id}.json").read_text()) == report
         status, index = await client.get("/jobs")
         assert id in [listed["id"] for listed in index]
+        async with client.session.get(f"/jobs/{id}/graph.svg") as picture:
+            assert picture.content_type == "image/svg+xml"
+            assert "people.csv" in "".join(ElementTree.fromstring(await picture.text()).itertext())
 
     service.call(use)
 

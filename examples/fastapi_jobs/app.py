@@ -7,6 +7,7 @@
     curl --data-binary @tables.zip localhost:8000/jobs            # {"id": ..., "state": ...}
     curl localhost:8000/jobs/ID                                   # how it stands
     curl localhost:8000/jobs/ID/events                            # Server-Sent Events
+    curl localhost:8000/jobs/ID/graph.svg                         # a picture of its graph
     curl --data-binary @tables.zip "localhost:8000/jobs?approval=true"
     curl -X POST localhost:8000/jobs/ID/approve                   # or .../cancel
     curl --data-binary @tables.zip localhost:8000/profile         # small ones: wait for the report
@@ -25,7 +26,7 @@ from typing import Annotated, Any
 import anyio
 import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from tables import Job
 from uploads import BadUpload, Upload, receive
 
@@ -78,6 +79,11 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
     ) -> StreamingResponse:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(run.sse(last_event_id), 200, headers, "text/event-stream")
+
+    @app.get("/jobs/{id}/graph.svg")
+    async def picture(run: Found) -> Response:
+        drawn = run.run.dag if run.result is None else run.result
+        return Response(drawn.to_svg(), media_type="image/svg+xml")
 
     @app.post("/jobs/{id}/cancel", status_code=202)
     async def cancel(run: Found) -> dict[str, Any]:
