@@ -188,6 +188,13 @@ def test_a_long_name_loses_its_middle() -> None:
     assert title_of(box) == "beginning of " + "x" * 50 + " its end"
 
 
+def test_marks_without_width_do_not_make_a_name_endless() -> None:
+    """A heap of accents on one letter is shortened as other letters are."""
+    root = read_svg(chain("a" + "\u0301" * 500).to_svg())
+    (box,) = boxes_in(root).values()
+    assert texts_in(box) == ["a" + "\u0301" * 14 + "\N{HORIZONTAL ELLIPSIS}" + "\u0301" * 14]
+
+
 def test_a_wide_name_has_a_wide_box() -> None:
     """Letters that take two columns get the room, and are shortened by it."""
     narrow, wide, longest = boxes_in(

@@ -7,9 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dagron.render import _layers
-from dagron.render._heights import stacked
+from dagron.render._heights import Pulls, stacked
 from dagron.render._layers import MOST_BENDS, MOST_LINKS
-from dagron.render._picture import Box, Kind, Link, Picture
+from dagron.render._picture import Box, Kind, Link, Picture, Sketch
 from dagron.render._plan import Plan, Rect, planned
 from dagron.render._ranks import crossings, ranked
 
@@ -186,8 +186,23 @@ def test_blocks_settle_at_the_mean_of_their_wishes() -> None:
     layers = [[0], [1, 2, 3]]
     before: list[list[int]] = [[], [0], [0], [0]]
     after: list[list[int]] = [[1, 2, 3], [], [], []]
-    heights = stacked(layers, before, after, 4, [[10], [10, 30, 30]])
+    heights = stacked(layers, Pulls(before, after, [1] * 4), [[10], [10, 30, 30]])
     assert [height - heights[0] for height in heights] == [0, -30, 0, 30]
+
+
+def test_of_links_between_the_same_boxes_the_strongest_counts() -> None:
+    """An edge stays an edge, whatever else leads there; a condition counts if all have one."""
+    sketch = Sketch()
+    for key in "abc":
+        sketch.add_box(key, Box(key))
+    for kind in (Kind.GHOST, Kind.EDGE, Kind.GROWTH):
+        sketch.add_link("a", "b", kind, has_condition=kind is Kind.EDGE)
+    sketch.add_link("b", "c", has_condition=True)
+    sketch.add_link("b", "c")
+    assert list(sketch.arranged().links) == [
+        Link(0, 1, Kind.EDGE, has_condition=True),
+        Link(1, 2, Kind.EDGE, has_condition=False),
+    ]
 
 
 @pytest.mark.parametrize("size", [200, 3_000])

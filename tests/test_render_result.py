@@ -256,6 +256,7 @@ def test_a_node_that_depends_on_nothing_is_led_to_by_who_added_it() -> None:
     result = run("listen", tasks={"listen": listen})
     back = read_mermaid(result.to_mermaid())
     assert back.edges == [("n0", "n1", "-.-"), ("n0", "n2", "-.-")]
+    assert read_dot(result.to_dot()).attributes["n0->n1"]["arrowhead"] == "none"
     root = read_svg(result.to_svg())
     assert {group.attrib.get("class"): lines_in(group) for group in root}["line growth"] == [
         ("n0", "n1"),
@@ -461,6 +462,14 @@ def test_forgotten_nodes_are_a_box_of_counts() -> None:
         "after 1 of 1 modification",
         "28 forgotten nodes are not shown",
     ]
+
+
+def test_a_fold_of_nothing_is_no_box() -> None:
+    """A node that may have forgotten children, and had none, stands alone."""
+    policy = NodePolicy(keep=dagron.Fold(lambda total, name, result: total + 1, start=int))
+    dag = dagron.DAG.builder().add_node("a", policy=policy).build()
+    executor = dagron.DynamicExecutor(dag, expanders={"a": lambda name, result: iter(())})
+    assert read_mermaid(executor.execute_sync({"a": nothing}).to_mermaid()).names() == ["a"]
 
 
 def test_a_run_that_forgot_all_has_a_picture() -> None:

@@ -234,8 +234,7 @@ def _pattern(names: list[str]) -> str:
     start = first
     while not last.startswith(start):
         start = start[:-1]
-    if len(start) < max(map(len, names)):
-        start = start.rstrip("0123456789")
+    start = start.rstrip("0123456789")
     return f"{len(names):,} \N{MULTIPLICATION SIGN} {start}\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -1,47 +1,55 @@
 """How high each vertex stands: close to its neighbours, and never over another."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 UNIT = 64  # parts of a pixel: whole numbers, so that every platform draws the same
-ROUNDS = 3
-STRAIGHT = 8  # how much more it counts that a line runs straight through the layers than elsewhere
+ROUNDS = 3  # at least, and more for small pictures, on which one looks closely
+MOST_ROUNDS = 12
+_STEPS = 6_000
+
+
+class Pulls(NamedTuple):
+    """What each vertex wants to be close to, before and after it, and how much that counts."""
+
+    before: Sequence[Sequence[int]]
+    after: Sequence[Sequence[int]]
+    weight: Sequence[int]
 
 
 def stacked(
-    layers: Sequence[Sequence[int]],
-    before: Sequence[Sequence[int]],
-    after: Sequence[Sequence[int]],
-    size: int,
-    apart: Sequence[Sequence[int]],
+    layers: Sequence[Sequence[int]], pulls: Pulls, apart: Sequence[Sequence[int]]
 ) -> list[int]:
     """Return the middle of each vertex in pixels; ``apart`` says how far below the one above it.
 
-    ``before`` and ``after`` hold the neighbours that it wants to be close to.
-
-    Each layer in turn is moved as close to its neighbours as its order allows: the sum of the
-    squares of the distances is the least possible. The first ``size`` vertices are boxes.
+    Each layer in turn is moved as close to its neighbours as its order allows: the weighted sum of
+    the squares of the distances is the least possible.
     """
-    heights = [0] * len(before)
+    heights = [0] * len(pulls.weight)
     for vertices, gaps in zip(layers, apart, strict=True):
         below = 0
         for vertex, gap in zip(vertices, gaps, strict=True):
             below += gap * UNIT
             heights[vertex] = below
-    both = [[*left, *right] for left, right in zip(before, after, strict=True)]
-    for turn in range(ROUNDS):
-        sides = (before, after) if turn < ROUNDS - 1 else (before, both)
-        for beside, order in zip(sides, (layers, layers[::-1]), strict=True):
-            numbers = range(len(layers)) if order is layers else range(len(layers))[::-1]
-            for number in numbers:
-                _settle(layers[number], beside, heights, size, apart[number])
+    both = [[*left, *right] for left, right in zip(pulls.before, pulls.after, strict=True)]
+    rounds = min(max(ROUNDS, _STEPS // (len(heights) + 1)), MOST_ROUNDS)
+    for turn in range(rounds):
+        is_last = turn == rounds - 1
+        for number in range(len(layers)):
+            _settle(layers[number], pulls.before, pulls.weight, heights, apart[number])
+        for number in reversed(range(len(layers))):
+            beside = both if is_last else pulls.after
+            _settle(layers[number], beside, pulls.weight, heights, apart[number])
+    for number in range(len(layers)):
+        _settle(layers[number], both, pulls.weight, heights, apart[number])
     return [height // UNIT for height in heights]
 
 
 def _settle(
     vertices: Sequence[int],
     beside: Sequence[Sequence[int]],
+    weights: Sequence[int],
     heights: list[int],
-    size: int,
     gaps: Sequence[int],
 ) -> None:
     """Move a layer's vertices to where they want to be, as far as their order and size allow.
@@ -53,8 +61,14 @@ def _settle(
     below = 0
     for vertex, gap in zip(vertices, gaps, strict=True):
         below += gap * UNIT
-        wish, weight = _wish(vertex, beside[vertex], heights, size)
-        wish -= below
+        neighbours = beside[vertex]
+        if len(neighbours) == 1:
+            wish = heights[neighbours[0]] - below
+        elif neighbours:
+            wish = sum([heights[one] for one in neighbours]) // len(neighbours) - below
+        else:
+            wish = heights[vertex] - below
+        weight = weights[vertex]
         count = 1
         while blocks and blocks[-1][0] > wish:
             above, heavy, many = blocks.pop()
@@ -69,18 +83,3 @@ def _settle(
             below += gaps[number] * UNIT
             heights[vertex] = wish + below
             number += 1
-
-
-def _wish(
-    vertex: int, neighbours: Sequence[int], heights: Sequence[int], size: int
-) -> tuple[int, int]:
-    """Return where the vertex wants to be, and how much that counts."""
-    if not neighbours:
-        return heights[vertex], 1
-    if len(neighbours) == 1:
-        return heights[neighbours[0]], STRAIGHT if vertex >= size <= neighbours[0] else 2
-    if vertex < size:
-        return sum([heights[neighbour] for neighbour in neighbours]) // len(neighbours), 2
-    straight = [neighbour for neighbour in neighbours if neighbour >= size]
-    wanted = straight or neighbours
-    return sum([heights[one] for one in wanted]) // len(wanted), STRAIGHT if straight else 2

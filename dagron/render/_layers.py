@@ -19,9 +19,6 @@ class Line(NamedTuple):
     has_condition: bool
 
 
-_BRIGHT = Line(Kind.EDGE, True, False)
-
-
 class Trunk:
     """The line that long links to one target, or from one source, share in the layers between.
 
@@ -70,23 +67,6 @@ class Layered(NamedTuple):
         link = self.links[number]
         passed = self._passed(link, trunk)
         return [link.source, passed[0]] if trunk.at_target else [passed[-1], link.target]
-
-    def pulls(self) -> tuple[list[list[int]], list[list[int]]]:
-        """Return the neighbours before and after each vertex that say where it is to stand.
-
-        A box does not care for its dim lines where it has others on that side.
-        """
-        bright: tuple[list[list[int]], ...] = tuple([[] for _ in self.layer] for _ in range(2))
-        for number, link in enumerate(self.links):
-            if line_of(link) >= _BRIGHT:
-                for source, target in pairwise(self.piece(number)):
-                    bright[0][target].append(source)
-                    bright[1][source].append(target)
-        before, after = (
-            [own or every for own, every in zip(owns, everyone, strict=True)]
-            for owns, everyone in zip(bright, (self.before, self.after), strict=True)
-        )
-        return before, after
 
     def _passed(self, link: Link, trunk: Trunk) -> range:
         start = self.layer[link.source] + 1 - trunk.first
@@ -197,12 +177,13 @@ def _without_longest(
     """Return the links without those of the longest trunks, dim ones first."""
     dropped: set[int] = set()
     lengths = [_extent(layer, links, trunk)[1] for trunk in trunks]
-    order = sorted(
-        range(len(trunks)), key=lambda number: (trunks[number].line, -lengths[number], number)
+    order = sorted(  # the one to drop next is the last
+        range(len(trunks)),
+        key=lambda number: (trunks[number].line, -lengths[number], number),
+        reverse=True,
     )
-    for number in order:
-        if total <= MOST_BENDS:
-            break
+    while total > MOST_BENDS:
+        number = order.pop()
         dropped.update(trunks[number].links)
         total -= lengths[number]
     return [link for number, link in enumerate(links) if number not in dropped]

@@ -1,11 +1,12 @@
 """Where everything in a picture stands, in whole pixels."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from dagron.render._heights import stacked
-from dagron.render._layers import Layered, layered
-from dagron.render._picture import SIGNS, Box, Picture
+from dagron.render._heights import Pulls, stacked
+from dagron.render._layers import Layered, layered, line_of
+from dagron.render._picture import SIGNS, Box, Kind, Picture
 from dagron.render._ranks import ranked
 from dagron.render._text import cells, fitted, visible
 
@@ -19,6 +20,9 @@ _BETWEEN_BOXES = 14
 _BESIDE_A_LINE = 9
 _GAP = 44  # between layers, and more where lines are steep
 _STEEPEST = 76
+# How much it counts where a box stands, and a line that runs through; for dim ones it is 1: they
+# make way.
+_HEAVY, _HEAVIEST = 1_000, 4_000
 
 Point = tuple[int, int]
 
@@ -68,7 +72,7 @@ def planned(picture: Picture) -> Plan:
     layers = ranked(graph.layer, graph.before, graph.after)
     tall = [_LINE * len(lines) + 30 for _, lines in texts] + [0] * (len(graph.layer) - size)
     apart = [_distances(vertices, size, tall) for vertices in layers]
-    heights = stacked(layers, *graph.pulls(), size, apart)
+    heights = stacked(layers, _pulls(graph, size), apart)
     top = min((middle - high // 2 for middle, high in zip(heights, tall, strict=True)), default=0)
     heights = [middle - top + MARGIN for middle in heights]
     wide = [_width(box, *text) for box, text in zip(picture.boxes, texts, strict=True)]
@@ -105,6 +109,34 @@ def width_of_count(word: str, count: int) -> int:
     """Return how much room one of a folded box's counts takes."""
     indent, text = counted(word, count)
     return indent + len(text) * 61 // 10 + 10
+
+
+def _pulls(graph: Layered, size: int) -> Pulls:
+    """Return what each vertex wants to be close to.
+
+    A box does not care for its dim and dotted lines where it has others on that side, and a point
+    cares most for the line that it is part of, so that it runs straight.
+    """
+    count = len(graph.layer)
+    before: list[list[int]] = [[] for _ in range(count)]
+    after: list[list[int]] = [[] for _ in range(count)]
+    weight = [_HEAVY if not (graph.before[one] or graph.after[one]) else 1 for one in range(count)]
+    for number, link in enumerate(graph.links):
+        line = line_of(link)
+        if line.kind is not Kind.EDGE or not line.is_bright:
+            continue
+        for source, target in pairwise(graph.piece(number)):
+            before[target].append(source)
+            after[source].append(target)
+            for end in (source, target):
+                weight[end] = _HEAVY if end < size else _HEAVIEST
+    for table, full in ((before, graph.before), (after, graph.after)):
+        for vertex, neighbours in enumerate(table):
+            wanted = neighbours or full[vertex]
+            if vertex >= size:
+                wanted = [one for one in wanted if one >= size] or wanted
+            table[vertex] = wanted
+    return Pulls(before, after, weight)
 
 
 def _distances(vertices: Sequence[int], size: int, tall: Sequence[int]) -> list[int]:

@@ -1,6 +1,7 @@
 """A picture as SVG: readable on light and dark pages, and in black and white."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from dagron._status import FAILED
 from dagron.render._layers import Line, line_of
@@ -58,12 +59,9 @@ def _capped(picture: Picture) -> Picture:
     if len(boxes) <= MOST_BOXES:
         return picture
     failed = [number for number, box in enumerate(boxes) if box.status == FAILED]
-    chosen = dict.fromkeys(failed[:MOST_FAILURES])
-    for number in range(len(boxes)):
-        if len(chosen) == MOST_BOXES:
-            break
-        chosen[number] = None
-    kept = sorted(chosen)
+    chosen = set(failed[:MOST_FAILURES])
+    others = (number for number in range(len(boxes)) if number not in chosen)
+    kept = sorted([*chosen, *islice(others, MOST_BOXES - len(chosen))])
     position = {number: place for place, number in enumerate(kept)}
     links = [
         link._replace(source=position[link.source], target=position[link.target])

@@ -78,10 +78,12 @@ def fitted(text: str, most: int) -> str:
 
 
 def _start(text: str, most: int) -> str:
-    """Return the longest beginning that takes at most so many columns."""
-    taken = 0
-    for end, char in enumerate(text):
-        taken += _cells(char)
-        if taken > most:
-            return text[:end]
-    return text
+    """Return the longest beginning of a longer text that takes at most so many columns.
+
+    Marks that take none count all the same: there may be very many of them.
+    """
+    end = 0
+    while most >= (taken := max(_cells(text[end]), 1)):
+        most -= taken
+        end += 1
+    return text[:end]
