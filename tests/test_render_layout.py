@@ -32,10 +32,12 @@ def pictures(draw: st.DrawFn, most: int = 14) -> Picture:
     ]
     pairs = [(a, b) for a in range(size) for b in range(a + 1, size)]
     chosen = draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
+    # Mostly links that look alike: only those share trunks.
+    kinds, conditions = draw(st.sampled_from([(KINDS[:1], [False])] * 2 + [(KINDS, [False, True])]))
     links = []
     for a, b in sorted(chosen):
-        kind, is_dim = draw(st.sampled_from(KINDS))
-        links.append(Link(a, b, kind, draw(st.booleans()), is_dim))
+        kind, is_dim = draw(st.sampled_from(kinds))
+        links.append(Link(a, b, kind, draw(st.sampled_from(conditions)), is_dim))
     return Picture(boxes, links)
 
 
