@@ -7,7 +7,7 @@ from dagron._blame import Blame, Why
 from dagron._edge import condition_of
 from dagron._errors import Fault, ModificationError
 from dagron._graph import DAG, frozen
-from dagron._history import EdgeChange, History, How, Origin, Removal, new_changes
+from dagron._history import INITIAL, EdgeChange, History, How, Origin, Removal, new_changes
 from dagron._landing import Landing, examine, unfilled
 from dagron._modification import DynamicModification, DynamicNodeSpec
 from dagron._policy import NodePolicy, all_succeeded
@@ -94,7 +94,7 @@ class Growth(Statuses):
 
         Returns the running nodes that are to be cancelled.
         """
-        depth = self._depth_below(by)
+        depth = 0 if by is None else self._origins.get(by, INITIAL)[0] + 1
         if not faults and self._is_plain_growth(modification, depth, needs):
             self.on_threads.update(on_threads)
             if self.offspring.unfinished or self.policies:
@@ -130,7 +130,7 @@ class Growth(Statuses):
         )
         if landing.added_nodes:
             nodes = len(self._status) - len(landing.removed_nodes) + len(landing.added_nodes)
-            depth = self._depth_below(by)
+            depth = 0 if by is None else self._origins.get(by, INITIAL)[0] + 1
             landing.faults.extend(self._limit_faults(landing.added_nodes, nodes, depth))
         if faults or landing.faults:
             raise ModificationError([*faults, *landing.faults], by)
@@ -174,13 +174,6 @@ class Growth(Statuses):
     def history(self) -> History:
         """Return what modifications have changed so far; not a copy."""
         return History(self._before, self.version, self._origins, self._changes)
-
-    def _depth_below(self, by: str | None) -> int:
-        """Return how many expansions deep the nodes are that a node adds."""
-        if by is None:
-            return 0
-        origin = self._origins.get(by)
-        return 1 if origin is None else origin[0] + 1
 
     def has_edge(self, source: str, target: str) -> bool:
         """Tell whether there is such an edge."""
@@ -417,7 +410,7 @@ class Growth(Statuses):
             self._readiness.remove_edge(name, target)
             touched[target] = None
         added_by = self._graph.added_by.get(name)
-        added_in = self._origins[name][1] if name in self._origins else 0
+        added_in = self._origins.get(name, INITIAL)[1]
         self._changes.append(Removal(self.version, name, by, added_by, added_in))
         self.offspring.finish(name, added_by)
         sources = self._graph.dependencies[name]

@@ -47,6 +47,7 @@ Change: TypeAlias = EdgeChange | Removal
 
 # How many expansions deep a node was added, and with which modification: one for all of it.
 Origin: TypeAlias = tuple[int, int]
+INITIAL: Origin = (0, 0)
 
 
 class History:
@@ -72,8 +73,7 @@ class History:
 
     def added_in(self, name: str) -> int:
         """Return which modification added a node that is still there; 0 for an initial one."""
-        origin = self.origins.get(name)
-        return 0 if origin is None else origin[1]
+        return self.origins.get(name, INITIAL)[1]
 
     def earliest(self) -> int:
         """Return the first version, besides 0, of which all is known."""

@@ -11,6 +11,7 @@ from dagron._blame import Blame, Why
 from dagron._edge import Condition
 from dagron._graph import DAG
 from dagron._growth import Growth
+from dagron._history import INITIAL
 from dagron._lanes import Lanes, Pool
 from dagron._policy import NodePolicy
 from dagron._status import (
@@ -104,9 +105,8 @@ class Scheduler(Growth):
 
     def origin(self, name: str) -> tuple[str | None, int]:
         """Return the node whose expander added this one, and how many expansions deep that was."""
-        origin = self._origins.get(name)
-        # Those that came from outside have no depth, and nobody who added them.
-        return (self._graph.added_by[name], origin[0]) if origin and origin[0] else (None, 0)
+        depth, _ = self._origins.get(name, INITIAL)  # 0 also for those that came from outside
+        return (self._graph.added_by[name], depth) if depth else (None, 0)
 
     def blame(self, name: str) -> Blame | None:
         """Return why the node was skipped, or cancelled on its own; else None."""
