@@ -79,10 +79,11 @@ class Family:
 class Tally:
     """What stays of completed nodes that were forgotten: counts, and a sample of durations."""
 
-    __slots__ = ("_longest", "_sample", "_shortest", "_stride", "count", "value")
+    __slots__ = ("_longest", "_sample", "_shortest", "_stride", "count", "seconds", "value")
 
     def __init__(self) -> None:
         self.count = 0
+        self.seconds = 0.0  # in all of them
         self.value: Any = None  # what a fold made of them
         self._shortest = self._longest = 0.0
         self._stride = 1  # the sample has every so manieth duration
@@ -110,6 +111,12 @@ class Tally:
                 del self._sample[1::2]
                 self._stride *= 2
         self.count += 1
+        self.seconds += seconds
+
+    @property
+    def longest(self) -> float:
+        """Return the longest duration, 0.0 where there are no nodes."""
+        return self._longest
 
     def durations(self) -> Durations | None:
         """Return what is known of the durations."""

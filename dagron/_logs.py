@@ -1,19 +1,10 @@
 """What is logged, to the logger ``dagron``: nothing is configured, that is the program's affair."""
 
 import sys
-import unicodedata
+
+from dagron._names import plain
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40  # as in `logging`, which is loaded on use
-
-
-def plain(text: str) -> str:
-    """Return the text without control characters, direction marks and line ends, for a terminal."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") else letter
-        for letter in text
-    )
 
 
 def log(

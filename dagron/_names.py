@@ -1,6 +1,7 @@
 """What a node may be called, and which known name a wrong one was meant to be."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from types import CoroutineType
@@ -126,9 +127,27 @@ def shown_path(names: Sequence[str]) -> str:
     return " -> ".join(quoted)
 
 
+def plain(text: str) -> str:
+    """Return the text without control characters, direction marks and line ends, for a terminal."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") else letter
+        for letter in text
+    )
+
+
 def shown_seconds(seconds: float) -> str:
     """Return a span of time as text for a message: three digits, and never an exponent."""
     return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.3g} s"
+
+
+def shown_time(seconds: float) -> str:
+    """Return a measured time as text for people: in milliseconds where it is below a second."""
+    if seconds >= 0.9995:
+        return shown_seconds(seconds)
+    milliseconds = 1_000 * seconds
+    return f"{milliseconds:.3g} ms" if milliseconds >= 0.9995 else f"{milliseconds:.3f} ms"
 
 
 def with_forgotten(help: str, count: int) -> str:

@@ -159,6 +159,34 @@ class ExecutionResult:
     def __iter__(self) -> Iterator[str]:
         return iter(self.node_results)
 
+    def critical_path(self) -> list[str]:
+        """Return the longest chain of nodes by measured time: what has to be quicker for the run to
+        be quicker.
+
+        Each node of it waited for the one before: by an edge of the final graph, or since that one
+        had added it. The length of the chain is the sum of the nodes' ``duration_seconds``. Nodes
+        that never started are not in it, nor are nodes that were forgotten: with some of those it
+        is the longest chain of what was kept. Of equal chains, always the same one is returned. It
+        costs time in proportion to the graph.
+        """
+        from dagron._critical_path import longest_chain  # on use, as the summary below
+
+        return longest_chain(self.dag, self.node_results)
+
+    def summary(self) -> str:
+        """Return a few lines of text that say what the run came to and where its time went.
+
+        They have the counts, the seconds that the run took, the work (the sum of all
+        ``duration_seconds``: the time in the tasks, without expanders), how many nodes worked at
+        once on average, the `critical_path`, the five slowest nodes, which nodes have added how
+        many, and each failure with the file and line of your code that raised it. However large the
+        run, they stay below some thousand characters; of what is long they show the beginning, and
+        how much more there is. Where nodes were forgotten they say what is not known for that.
+        """
+        from dagron._summary import summary_of
+
+        return summary_of(self)
+
     def raise_for_failures(self) -> None:
         """Return None when `ok`, else raise one `RunFailedError` for all that failed.
 
@@ -183,7 +211,7 @@ class ExecutionResult:
         lines = [f"{self._counts()}"]
         for result in failed[:SHOWN_FAILURES]:
             added = f", added by {result.added_by!r:.60}" if result.added_by else ""
-            where = _WHERE.get(result.reason, "node")
+            where = failed_part(result)
             text = error_text(result.error).replace("\n", "\n    ")
             lines.append(f"  {where} {result.name!r:.60}{added}: {text}")
         if self.reason is not None:
@@ -204,6 +232,11 @@ class ExecutionResult:
             f"<ExecutionResult: {self.succeeded:,} succeeded, {self._counts()}, "
             f"{self.total_duration_seconds:.3f} s>"
         )
+
+
+def failed_part(result: NodeResult) -> str:
+    """Return what failed: the node, or its expander, or its fold."""
+    return _WHERE.get(result.reason, "node")
 
 
 def skip_reason(blamed: str) -> str:

@@ -32,7 +32,9 @@ PURE = (
     "_history",
     "_node_result",
     "_family",
+    "_critical_path",
     "_results",
+    "_summary",
     "_events",
     "_readiness",
     "_offspring",
@@ -97,7 +99,8 @@ ROOMS = {
         "__init__",
     ),
 }
-ON_USE = {"_graph": {"render"}, "_results": {"render"}}
+# What a module may import although it comes later: in a function, so that it is loaded on use.
+ON_USE = {"_graph": {"render.__init__"}, "_results": {"render.__init__", "_summary"}}
 ROOM_MODULES = [f"{room}.{module}" for room, modules in ROOMS.items() for module in modules]
 
 IMPURE = {
@@ -223,22 +226,27 @@ def inner(source: str) -> set[str]:
 
 def rooms_on_import(source: str) -> set[str]:
     """The rooms that importing the module would import: those named outside of functions."""
-    tree = ast.parse(source)
-    for statement in ast.walk(tree):
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-            statement.body = [ast.Pass()]
-    return {name for name in inner(ast.unparse(tree)) if name in ROOM_MODULES}
+    return {name for name in inner(on_import(source)) if name in ROOM_MODULES}
 
 
 def upward(module: str, source: str) -> set[str]:
-    """The imports of a module that do not go downward, but for rooms that it may use."""
+    """The imports of a module that do not go downward, but for those that it may make on use."""
     room, _, name = module.rpartition(".")
     if room:
         modules = ROOMS[room]
         below = modules[: modules.index(name)]
         return inner(source) - {*PURE, *(f"{room}.{other}" for other in below)}
-    used = {f"{room}.__init__" for room in ON_USE.get(module, ())}
+    used = ON_USE.get(module, set()) - inner(on_import(source))
     return inner(source) - {*ORDER[: ORDER.index(module)], *used}
+
+
+def on_import(source: str) -> str:
+    """The source without what stands in functions: what runs when the module is imported."""
+    tree = ast.parse(source)
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            statement.body = [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def impure(source: str) -> set[str]:
@@ -302,6 +310,13 @@ def test_the_pure_core_names_no_impure_import(module: str) -> None:
 def test_an_upward_import_is_seen(source: str) -> None:
     """Every spelling of an import that does not go downward is found."""
     assert upward("_graph", source)
+
+
+def test_an_import_on_use_stands_in_a_function() -> None:
+    """A module that may import a later one on use may not do so when it is itself imported."""
+    assert upward("_results", "def later():\n    from dagron._summary import summary_of") == set()
+    assert upward("_results", "from dagron._summary import summary_of") == {"_summary"}
+    assert upward("_events", "def later():\n    from dagron._readiness import x") == {"_readiness"}
 
 
 @pytest.mark.parametrize(
