@@ -226,6 +226,14 @@ class BlockingWarning(RuntimeWarning):
     """An ``async def`` task kept the event loop from turning: nothing else could run meanwhile."""
 
 
+class MissingExtraError(DagronError, ImportError):
+    """An optional part of dagron was asked for that is not installed; ``extra`` names it."""
+
+    def __init__(self, message: str, extra: str = "") -> None:
+        super().__init__(message)
+        self.extra = extra
+
+
 class EventLoopRunningError(DagronError, RuntimeError):
     """A blocking call was made where an event loop is running."""
 

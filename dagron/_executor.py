@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio
 from anyio.lowlevel import current_token
@@ -24,6 +25,12 @@ from dagron._results import ExecutionResult
 from dagron._run import Run
 from dagron._settings import Settings
 from dagron._shell import Shell
+
+if TYPE_CHECKING:
+    from dagron._showing import Showing
+
+
+Observers: TypeAlias = tuple[Callable[[Event], object], ...]
 
 
 class DynamicExecutor:
@@ -132,7 +139,11 @@ class DynamicExecutor:
                     raise unknown_group(group, self._settings.groups, where)
 
     async def execute(
-        self, tasks: Mapping[str, Callable[..., Any]], *, timeout: float | None = None
+        self,
+        tasks: Mapping[str, Callable[..., Any]],
+        *,
+        timeout: float | None = None,
+        progress: bool = False,
     ) -> ExecutionResult:
         """Run the graph to its end and return what became of every node.
 
@@ -151,15 +162,25 @@ class DynamicExecutor:
         CANCELLED, and the result is returned with ``ok`` False. Who wants an exception writes
         ``anyio.fail_after`` or ``asyncio.timeout`` around the call instead.
 
+        With ``progress=True`` the run shows how far it is where stderr is a terminal, with a line
+        for the nodes that each node has added, and at its end `ExecutionResult.summary`. That needs
+        the extra ``dagron[progress]``. Where stderr is no terminal nothing is shown; but where the
+        environment has ``CI`` (also where a terminal is ``dumb``), a line of plain text for each
+        change of a node's state. What is shown has no part in the run: if it fails, that is logged.
+
         Cancelling the awaiting task cancels all nodes, and raises when they have ended; a worker
         thread cannot be stopped and is waited for. KeyboardInterrupt does the same.
 
         Raises, before anything runs: `UnknownNodeError` for a task or for expanders that name no
-        node, `MissingTaskError`, `TaskSignatureError` for a task that cannot be called.
+        node, `MissingTaskError`, `TaskSignatureError` for a task that cannot be called, and
+        `MissingExtraError` for ``progress=True`` on a terminal without the extra.
         """
-        shell = self._new_shell(tasks, timeout)
-        result = await shell.main()
-        _warn_of_unused(shell.id, result)
+        with _shown(progress) as shown:
+            shell = self._new_shell(tasks, timeout, observers=_observers(shown))
+            result = await shell.main()
+            _warn_of_unused(shell.id, result)
+            if shown is not None:
+                shown.result = result
         return result
 
     def start(
@@ -182,6 +203,7 @@ class DynamicExecutor:
         *,
         timeout: float | None = None,
         backend: str = "asyncio",
+        progress: bool = False,
     ) -> ExecutionResult:
         """Do what `execute` does from a program without an event loop, and block until the end.
 
@@ -198,10 +220,17 @@ class DynamicExecutor:
                 f"  help: on uvloop, write uvloop.run(executor.execute(tasks))"
             )
         _refuse_inside_event_loop()
-        with interrupts() as handler:
+        with interrupts() as handler, _shown(progress) as shown:
             outcome = anyio.run(
-                self._execute_interruptible, tasks, timeout, handler, backend=backend
+                self._execute_interruptible,
+                tasks,
+                timeout,
+                handler,
+                _observers(shown),
+                backend=backend,
             )
+            if shown is not None and isinstance(outcome, ExecutionResult):
+                shown.result = outcome
         if isinstance(outcome, KeyboardInterrupt):
             raise outcome
         if handler.count:  # it came with the last node's end, or after it
@@ -213,9 +242,10 @@ class DynamicExecutor:
         tasks: Mapping[str, Callable[..., Any]],
         timeout: float | None,
         handler: Interrupts,
+        observers: Observers,
     ) -> ExecutionResult | KeyboardInterrupt:
         """Return a KeyboardInterrupt instead of raising it through the event loop."""
-        handler.run = shell = self._new_shell(tasks, timeout)
+        handler.run = shell = self._new_shell(tasks, timeout, observers=observers)
         if handler.installed:
             shell.let_threads_be_abandoned()
         if handler.count:  # it came before there was a run
@@ -234,10 +264,15 @@ class DynamicExecutor:
         tasks: Mapping[str, Callable[..., Any]],
         timeout: float | None,
         may_grow: bool = False,
+        observers: Observers = (),
     ) -> Shell:
+        """Return a run of its own; ``observers`` hear of this one alone."""
         self._check_tasks(tasks, may_grow)
         timeout = seconds("timeout", timeout)
-        return Shell(self._dag, tasks, self._expanders, self._settings, timeout)
+        settings = self._settings
+        if observers:
+            settings = settings._replace(observers=(*settings.observers, *observers))
+        return Shell(self._dag, tasks, self._expanders, settings, timeout)
 
     # -- checks before anything runs
 
@@ -299,6 +334,24 @@ def _checked_observers(observers: object) -> tuple[Callable[[Event], object], ..
                 f"  help: for async code write async for event in run.events()"
             )
     return checked
+
+
+def _shown(progress: object) -> "AbstractContextManager[Showing | None]":
+    """Return a block inside which a run is shown, if it is to be, and anybody would see it."""
+    if progress is False:
+        return nullcontext()
+    if progress is not True:
+        raise TypeError(
+            f"progress is True or False, not {type(progress).__name__}: {progress!r:.60}\n"
+            f"  help: write progress=True; to report from inside a task, call dagron.progress(...)"
+        )
+    from dagron._showing import showing  # on use: most runs are not shown
+
+    return showing() or nullcontext()
+
+
+def _observers(shown: "Showing | None") -> Observers:
+    return () if shown is None else shown.observers
 
 
 def _default_workers() -> int:

@@ -36,6 +36,8 @@ PURE = (
     "_results",
     "_summary",
     "_events",
+    "_tracking",
+    "_tidings",
     "_readiness",
     "_offspring",
     "_retention",
@@ -69,6 +71,8 @@ SHELL = (
     "_hosting",
     "_shell",
     "_run",
+    "_rich",
+    "_showing",
     "_executor",
     "_registered",
     "_signals",
@@ -148,6 +152,7 @@ PUBLIC = [
     "LimitsInUseError",
     "LiveEvents",
     "LoopBlocked",
+    "MissingExtraError",
     "MissingTaskError",
     "ModificationError",
     "NodeAdded",
@@ -316,7 +321,7 @@ def test_an_import_on_use_stands_in_a_function() -> None:
     """A module that may import a later one on use may not do so when it is itself imported."""
     assert upward("_results", "def later():\n    from dagron._summary import summary_of") == set()
     assert upward("_results", "from dagron._summary import summary_of") == {"_summary"}
-    assert upward("_events", "def later():\n    from dagron._readiness import x") == {"_readiness"}
+    assert upward("_events", "def later():\n    from dagron._tracking import x") == {"_tracking"}
 
 
 @pytest.mark.parametrize(
