@@ -342,6 +342,39 @@ async def test_runs_at_once_share_one_screen(
     assert no_thread_is_left()
 
 
+@NEEDS_RICH
+async def test_runs_at_once_are_drawn_one_under_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that begins while another is drawn on the terminal is drawn with it; both summaries
+    stay, and stderr is what it was.
+    """
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    begun, over = anyio.Event(), anyio.Event()
+    results = []
+
+    async def first() -> None:
+        while type(sys.stderr) is Terminal:
+            await anyio.lowlevel.checkpoint()
+        begun.set()
+        await over.wait()
+
+    async def second() -> None:
+        await begun.wait()
+        executor = DynamicExecutor(chain("second"))
+        results.append(await executor.execute({"second": fail}, progress=True))
+        over.set()
+
+    with anyio.fail_after(GUARD):
+        async with anyio.create_task_group() as group:
+            group.start_soon(second)
+            executor = DynamicExecutor(chain("first"))
+            results.append(await executor.execute({"first": first}, progress=True))
+    shown = terminal.getvalue()
+    assert all(result.summary() in shown for result in results)
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
+    assert sys.stderr is terminal
+    assert no_thread_is_left()
+
+
 # --- the run does not notice ----------------------------------------------------------------------
 
 

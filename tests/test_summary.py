@@ -187,6 +187,14 @@ def test_an_error_without_traceback_has_no_place() -> None:
     assert result.summary().splitlines()[1:] == ["  failed  'a': OSError: gone"]
 
 
+def test_causes_in_a_circle_hang_nothing() -> None:
+    """Errors that are each other's cause, and were never raised, have no place."""
+    error, other = OSError("gone"), OSError("other")
+    error.__cause__, other.__cause__ = other, error
+    result = came_to({"a": NodeResult("a", FAILED, error=error, attempts=1)})
+    assert result.summary().splitlines()[1:] == ["  failed  'a': OSError: gone"]
+
+
 def test_a_group_is_told_by_its_first_error() -> None:
     """Of an exception group, of any depth, the first error is told, and where it was raised."""
 

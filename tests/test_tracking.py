@@ -124,7 +124,10 @@ def test_of_many_families_those_are_shown_that_are_at_work() -> None:
 
 def test_a_graph_of_no_nodes_has_a_line() -> None:
     """There is always something to show."""
-    assert shown(Told().tracking) == ["the graph 0/0"]
+    told = Told()
+    assert shown(told.tracking) == ["the graph 0/0"]
+    told.add(None, "a")
+    assert shown(told.tracking) == ["added from outside 0/1"]
 
 
 # --- lines of plain text --------------------------------------------------------------------------
