@@ -305,30 +305,36 @@ class Drains:
                 del self.offers[self._line.pop().name]
 
     def flush(self) -> None:
-        """Take in what the threads have done since."""
+        """Take in what the threads have done since.
+
+        No variable here holds a call: an error of a condition that is kept keeps this frame.
+        """
         with self._lock:
-            news, self._news = self._news, []
-            self._pending.extend(news)
+            self._pending.extend(self._news)
+            self._news.clear()
             self._is_told = False
-            parked, self._parked = self._parked, []
-            self._idle += [thread for thread in parked if not thread.is_leaving]
-        for _ in parked:
+            freed = len(self._parked)
+            self._idle += [thread for thread in self._parked if not thread.is_leaving]
+            self._parked.clear()
+        for _ in range(freed):
             self._scheduler.end_draining()
-        if parked and self._reach < MOST:
+        if freed and self._reach < MOST:
             self._reach *= 2
         while self._pending:
-            call, has_ended = self._pending.popleft()
-            if not call.has_begun:
-                call.has_begun = True
-                del self.offers[call.name]
-                self.running[call.name] = call
-                self._in_flight[call.name] = None
-                self._scheduler.begin(call.name)
-            if has_ended:
-                del self.running[call.name]
-                if call.keeps_slot:
-                    self._scheduler.take_over(call.name)
-                self._end(call)
+            self._take_in(*self._pending.popleft())
+
+    def _take_in(self, call: Drained, has_ended: bool) -> None:
+        if not call.has_begun:
+            call.has_begun = True
+            del self.offers[call.name]
+            self.running[call.name] = call
+            self._in_flight[call.name] = None
+            self._scheduler.begin(call.name)
+        if has_ended:
+            del self.running[call.name]
+            if call.keeps_slot:
+                self._scheduler.take_over(call.name)
+            self._end(call)
 
     # -- endings
 

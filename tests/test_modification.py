@@ -435,6 +435,22 @@ ERRORS: dict[str, tuple[DagronError, tuple[type, ...], dict[str, object]]] = {
         (DagronError, TimeoutError),
         {"node": "a", "timeout": 2.5},
     ),
+    "MissingExtraError": (
+        dagron.MissingExtraError("text", "progress"),
+        (DagronError, ImportError),
+        {"extra": "progress"},
+    ),
+    "RegistryClosedError": (dagron.RegistryClosedError("text"), (DagronError, RuntimeError), {}),
+    "RegistryFullError": (
+        dagron.RegistryFullError("text", 3),
+        (DagronError, RuntimeError),
+        {"max_running": 3},
+    ),
+    "UnknownRunError": (
+        dagron.UnknownRunError("text", "id", True),
+        (DagronError, KeyError),
+        {"id": "id", "was_forgotten": True},
+    ),
     "LimitsInUseError": (dagron.LimitsInUseError("text"), (DagronError, RuntimeError), {}),
     "GateError": (dagron.GateError("text"), (DagronError, RuntimeError), {}),
     "GateRejectedError": (

@@ -631,9 +631,9 @@ def test_a_removed_child_that_takes_room_is_caught(monkeypatch: pytest.MonkeyPat
     gone: list[str] = []
 
     class Removing(Scheduler):
-        def _take_out(self, name: str, touched: dict[str, None]) -> None:
+        def _take_out(self, name: str, by: str | None, touched: dict[str, None]) -> None:
             gone[:] = [name]
-            super()._take_out(name, touched)
+            super()._take_out(name, by, touched)
             gone.clear()
 
     def forgetful(self: Offspring, name: str, parent: str | None) -> None:
@@ -670,12 +670,12 @@ def test_retention_that_misses_a_change_is_caught(
 class RemovedButNeeding(Scheduler):
     """Judges what a removed node depended on while that node is still there."""
 
-    def _take_out(self, name: str, touched: dict[str, None]) -> None:
+    def _take_out(self, name: str, by: str | None, touched: dict[str, None]) -> None:
         sources = self._graph.dependencies[name]
         for source in sources:
             self.retention.release(source)
         honest, self.retention.active = self.retention.active, False
-        super()._take_out(name, touched)
+        super()._take_out(name, by, touched)
         self.retention.active = honest
 
 
