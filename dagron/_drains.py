@@ -307,7 +307,8 @@ class Drains:
     def flush(self) -> None:
         """Take in what the threads have done since.
 
-        No variable here holds a call: an error of a condition that is kept keeps this frame.
+        No code of the user's is called from here but observers: an error that is kept would keep
+        the frames of the host task, and with them the run.
         """
         with self._lock:
             self._pending.extend(self._news)

@@ -183,7 +183,8 @@ class Shell(Hosting):
         name, value = call.name, call.value
         if self._reports.told:
             self._reports.flush_progress(name)
-        if call.keeps_slot or name in self._to_cancel or self.growing.folds:
+        is_asked = name in self.scheduler.conditional  # in a task of its own: see `Drains.flush`
+        if call.keeps_slot or is_asked or name in self._to_cancel or self.growing.folds:
             self._returned.append(call)
             return
         try:
@@ -192,10 +193,9 @@ class Shell(Hosting):
             self.results[name] = new_result(
                 name, COMPLETED, value, None, call.seconds, call.started_at, 1, added_by, depth
             )
-            if self.scheduler.conditional or self.on_completed is not None:
-                self._succeed(name, value)
-            else:
-                self.scheduler.succeed(name)
+            if self.on_completed is not None:
+                self.on_completed(name, value)
+            self.scheduler.succeed(name)
         except Exception as bug:
             self._crash(bug)
 
