@@ -104,7 +104,7 @@ class Admission:
         self.draining += 1
 
     def take_over(self, name: str) -> None:
-        """Let a node hold the worker slot of its thread, which was given up."""
+        """Let a node hold the worker slot of its thread, from now on."""
         self.draining -= 1
         self.working.add(name)
 

@@ -176,11 +176,6 @@ class Drains:
         self._idle: list[Drain] = []
         self._is_told = False  # the loop will flush
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether threads have calls, or will."""
-        return bool(self.running or self.offers)
-
     # -- in a thread
 
     def advance(self, thread: Drain) -> bool:
@@ -198,7 +193,9 @@ class Drains:
             try:
                 thread.turn.get(timeout=LINGER)
             except Empty:
-                self._leave_idle(thread)
+                with self._lock:
+                    if thread in self._idle:
+                        self._dismiss(thread)
 
     def _take_back(self, thread: Drain) -> None:
         call, thread.call = thread.call, None
@@ -223,12 +220,6 @@ class Drains:
         if not call.has_begun:
             self._news.append((call, False))
         return True
-
-    def _leave_idle(self, thread: Drain) -> None:
-        with self._lock:
-            if thread in self._idle:
-                self._idle.remove(thread)
-                thread.is_leaving = True
 
     def _tell(self) -> None:
         try:
@@ -283,6 +274,8 @@ class Drains:
 
     def offer(self) -> None:
         """Let threads that end a call go on with the nodes that are next in line."""
+        if not (self.running or self.offers):
+            return
         if self.offers and self._scheduler.is_overtaken(next(reversed(self.offers))):
             self.recall()
         if 2 * len(self.offers) > self._reach:
@@ -405,10 +398,6 @@ class Drains:
 
     def _has_begun_in_line(self) -> bool:
         return bool(self._line) and self._line[0].has_begun
-
-    def handles(self) -> list[TaskHandle[None] | None]:
-        """Return those of the tasks that wait for threads."""
-        return [thread.handle for thread in self.threads]
 
     def close(self) -> None:
         """Let go of the run, which has ended; threads that were given up leave by themselves."""

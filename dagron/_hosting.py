@@ -358,7 +358,8 @@ class Hosting(ABC):
                 raise
         finally:
             self._halt()
-            for handle in [*self._handles.values(), *self.drains.handles()]:
+            drains = [thread.handle for thread in self.drains.threads]
+            for handle in [*self._handles.values(), *drains]:
                 if handle is not None:  # cancelled natively before its first step
                     handle.coro.close()
             log(DEBUG, self.id, None, "run %s ended", self.id)
@@ -443,7 +444,7 @@ class Hosting(ABC):
                 self._wake.set()
             elif not scheduler.running and scheduler.is_stuck():
                 raise RuntimeError(f"{scheduler.unfinished:,} nodes wait, and nothing is running")
-            elif self.drains.is_busy and not self._settings.cancel_on_failure:
+            elif self.drains.threads and not self._settings.cancel_on_failure:
                 self.drains.offer()  # else what is next must wait to hear how the others end
             if scheduler.offspring.unfinished:
                 self.growing.tend(is_idle=len(names) < budget)

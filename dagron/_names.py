@@ -150,6 +150,11 @@ def shown_time(seconds: float) -> str:
     return f"{milliseconds:.3g} ms" if milliseconds >= 0.9995 else f"{milliseconds:.3f} ms"
 
 
+def plural(count: int, noun: str) -> str:
+    """Return so many of it as text: "1 node", "2,000 nodes"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def with_forgotten(help: str, count: int) -> str:
     """Return the help for an unknown name, with how many forgotten nodes it may be one of."""
     if not count:

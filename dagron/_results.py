@@ -8,6 +8,7 @@ from dagron._errors import RunFailedError
 from dagron._family import Family, Tally
 from dagron._graph import DAG, unknown_node
 from dagron._history import History
+from dagron._names import plural
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, NodeResult
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 
@@ -257,7 +258,7 @@ def error_text(error: BaseException | None) -> str:
 
 def _note(result: NodeResult, skipped: int) -> str:
     added = f", added by {result.added_by!r}" if result.added_by else ""
-    cost = f", skipped {skipped:,} node{'s'[: skipped != 1]}" if skipped else ""
+    cost = f", skipped {plural(skipped, 'node')}" if skipped else ""
     where = f"the {_WHERE[result.reason]}" if result.reason in _WHERE else "node"
     return f"in {where} {result.name!r}{added}, attempt {max(result.attempts, 1)}{cost}"
 

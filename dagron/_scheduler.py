@@ -193,7 +193,7 @@ class Scheduler(Growth):
         self._start((name,))
 
     def take_over(self, name: str) -> None:
-        """Let a node hold the worker slot of its thread, which was given up."""
+        """Let a node hold the worker slot of its thread, from now on."""
         self._admission.take_over(name)
 
     def end_draining(self) -> None:

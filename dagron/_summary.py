@@ -7,7 +7,7 @@ from heapq import nlargest
 from types import TracebackType
 
 from dagron._family import Family
-from dagron._names import plain, shown_time
+from dagron._names import plain, plural, shown_time
 from dagron._node_result import NodeResult
 from dagron._results import ExecutionResult, error_text, failed_part, skip_reason
 from dagron._status import FAILED, SKIPPED
@@ -57,8 +57,8 @@ def _headline(result: ExecutionResult) -> str:
     )
     counts = ", ".join(f"{count:,} {word}" for count, word in named if count)
     if total > 1 and result.succeeded == total:
-        return f"{_count(total, 'node')} in {took}, all succeeded"
-    return f"{_count(total, 'node')} in {took}{': ' if counts else ''}{counts}"
+        return f"{plural(total, 'node')} in {took}, all succeeded"
+    return f"{plural(total, 'node')} in {took}{': ' if counts else ''}{counts}"
 
 
 # -- where the time went
@@ -114,7 +114,7 @@ def _tried_again(result: ExecutionResult) -> list[str]:
     if not again:
         return []
     kept = " that are kept" if result.forgotten else ""
-    return [f"{_count(len(again), 'node')}{kept}, {_count(sum(again), 'time')} in all"]
+    return [f"{plural(len(again), 'node')}{kept}, {plural(sum(again), 'time')} in all"]
 
 
 # -- what became of the graph
@@ -154,7 +154,7 @@ def _named(names: Sequence[str], what: str = "") -> list[str]:
 
 
 def _dropped(count: int) -> list[str]:
-    return [f"{_count(count, 'observer')} that raised, see the log"] if count else []
+    return [f"{plural(count, 'observer')} that raised, see the log"] if count else []
 
 
 # -- what failed
@@ -186,7 +186,7 @@ def _failure(node: NodeResult, skipped: int) -> Iterator[str]:
     if (place := _place(error) or _place(node.error)) is not None:
         details.append(f"at {place}")
     if skipped:
-        details.append(f"{_count(skipped, 'node')} skipped for it")
+        details.append(f"{plural(skipped, 'node')} skipped for it")
     if details:
         yield f"  {'; '.join(details)}"
 
@@ -245,7 +245,3 @@ def _with_origin(node: NodeResult) -> str:
 
 def _clipped(text: str) -> str:
     return text if len(text) <= TEXT else f"{text[:TEXT]}..."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

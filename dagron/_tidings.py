@@ -13,7 +13,7 @@ from dagron._events import (
     RunFinished,
     RunStarted,
 )
-from dagron._names import plain, shown_time
+from dagron._names import plain, plural, shown_time
 
 NAMES = 5
 TEXT = 300  # characters of one error
@@ -53,7 +53,7 @@ def _told(event: Event) -> str | None:
             where = f"{event.file}:{event.line} in {event.function}"
             return f"{event.node!r} blocked the event loop at {where}"
         case RunStarted():
-            return f"run {event.run_id} started: {_count(len(event.nodes), 'node')}"
+            return f"run {event.run_id} started: {plural(len(event.nodes), 'node')}"
         case RunFinished():
             return _finished(event)
         case _:
@@ -63,9 +63,9 @@ def _told(event: Event) -> str | None:
 def _modified(event: GraphModified) -> str:
     nodes = ((event.added_nodes, "added"), (event.removed_nodes, "removed"))
     edges = ((event.added_edges, "added"), (event.removed_edges, "removed"))
-    changes = [f"{word} {_count(len(of), 'node')}: {_names(of)}" for of, word in nodes if of]
+    changes = [f"{word} {plural(len(of), 'node')}: {_names(of)}" for of, word in nodes if of]
     if not changes:
-        changes = [f"{word} {_count(len(of), 'edge')}" for of, word in edges if of]
+        changes = [f"{word} {plural(len(of), 'edge')}" for of, word in edges if of]
     by = "the program" if event.by is None else repr(event.by)
     return f"{by} {'; '.join(changes) or 'asked to cancel ' + _names(event.cancelled_nodes)}"
 
@@ -91,7 +91,3 @@ def _names(names: tuple[str, ...]) -> str:
 def _reason(reason: str, word: str) -> str:
     """Return the reason, which may begin with the word, after the word."""
     return reason if reason.startswith(word) else f"{word}: {reason}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

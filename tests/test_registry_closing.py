@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import anyio
@@ -691,16 +692,17 @@ SERVICE = """
 """
 
 
+LOOPS = ["asyncio", "trio", *(["uvloop"] if find_spec("uvloop") else [])]
+
+
 @pytest.mark.parametrize("what", ["loop", "thread"])
-@pytest.mark.parametrize("backend", ["asyncio", "trio", "uvloop"])
+@pytest.mark.parametrize("backend", LOOPS)
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_closes(backend: str, what: str, signum: int) -> None:
     """A signal of `close_on` wakes a loop that has nothing else to do: the event stream ends, the
     handler that there was is called, the grace passes, a blocked thread is given up, and the
     program goes on to its end, with its own handlers.
     """
-    if backend == "uvloop":
-        pytest.importorskip("uvloop")
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     with program(SERVICE, backend, what, PYTHONPATH=path) as service:
         service.wait_for("begun")

@@ -57,17 +57,19 @@ def chain(*names: str) -> dagron.DAG:
 
 # --- Mermaid and DOT -----------------------------------------------------------------------------
 
+# With an edge beside a longer path, and one on a condition.
+COUNTED = (
+    dagron.DAG.builder()
+    .add_edge("find", "count:haiku")
+    .add_edge("count:haiku", "total", condition=bool)
+    .add_edge("find", "total")
+    .build()
+)
+
 
 def test_a_mermaid_flowchart() -> None:
     """Mermaid gets ids of its own; an edge beside a longer path is dim, a condition is said."""
-    dag = (
-        dagron.DAG.builder()
-        .add_edge("find", "count:haiku")
-        .add_edge("count:haiku", "total", condition=bool)
-        .add_edge("find", "total")
-        .build()
-    )
-    assert dag.to_mermaid().splitlines() == [
+    assert COUNTED.to_mermaid().splitlines() == [
         "flowchart LR",
         '    n0["find"]',
         '    n1["count:haiku"]',
@@ -81,14 +83,7 @@ def test_a_mermaid_flowchart() -> None:
 
 def test_a_dot_digraph() -> None:
     """DOT gets ids of its own; an edge beside a longer path is pale, a condition is a diamond."""
-    dag = (
-        dagron.DAG.builder()
-        .add_edge("find", "count:haiku")
-        .add_edge("count:haiku", "total", condition=bool)
-        .add_edge("find", "total")
-        .build()
-    )
-    assert dag.to_dot().splitlines() == [
+    assert COUNTED.to_dot().splitlines() == [
         "digraph {",
         '    graph [rankdir="LR"];',
         '    node [shape="box", style="rounded,filled", fillcolor="#f6f8fa", color="#57606a"];',

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -487,22 +488,24 @@ async def test_a_thread_that_is_given_up_stalls_nobody() -> None:
 # -- an endless source
 
 
+def endless(closed: list[bool]) -> Generator[Step]:
+    """Children without an end; notes that it is closed."""
+    try:
+        for number in count():
+            yield new(str(number))
+    finally:
+        closed.append(True)
+
+
 @both
 async def test_an_endless_source_runs_until_it_is_cancelled(make: Make) -> None:
     """A source without an end, with a window, runs for as long as the user wants: `run.cancel()`
     ends it as a result, and the generator is closed.
     """
     closed: list[bool] = []
-
-    def endless() -> Generator[Step]:
-        try:
-            for number in count():
-                yield new(str(number))
-        finally:
-            closed.append(True)
-
     with anyio.fail_after(GUARD):
-        async with DynamicExecutor(window(4), {"a": make(endless)}).start({"a": noop}) as run:
+        executor = DynamicExecutor(window(4), {"a": make(partial(endless, closed))})
+        async with executor.start({"a": noop}) as run:
             while run.version < 200:
                 await checkpoint()
             run.cancel("enough")
@@ -521,15 +524,7 @@ def test_an_endless_source_ends_at_max_nodes(execute: Way, make: Make) -> None:
     what had landed finishes.
     """
     closed: list[bool] = []
-
-    def endless() -> Generator[Step]:
-        try:
-            for number in count():
-                yield new(str(number))
-        finally:
-            closed.append(True)
-
-    executor = DynamicExecutor(window(4), {"a": make(endless)}, max_nodes=50)
+    executor = DynamicExecutor(window(4), {"a": make(partial(endless, closed))}, max_nodes=50)
     result = execute(executor, {"a": noop})
     error = result["a"].error
     assert isinstance(error, ModificationError)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from dagron._history import RECORDED, History, Removal
+from dagron._names import plural
 from dagron._node_result import NodeResult
 from dagron._results import ExecutionResult, error_text
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
@@ -133,7 +134,7 @@ class _Drawing:
             yield "as it was before the run"
             return
         count = result._history.version
-        yield f"after {version:,} of {count:,} modification{'s'[: count != 1]}"
+        yield f"after {version:,} of {plural(count, 'modification')}"
         if result.forgotten:
             yield f"{result.forgotten:,} forgotten nodes are not shown"
 
@@ -209,7 +210,7 @@ class _Drawing:
                 origin = f"added by {key}"
             elif isinstance(key, Fold):
                 origin = f"added by {len(self._members[key]):,} nodes"
-            name = f"{count:,} node{'s'[: count != 1]}, forgotten"
+            name = f"{plural(count, 'node')}, forgotten"
             box = Fold(("forgotten", key))
             self._sketch.add_box(box, Box(name, COMPLETED, ((COMPLETED, count),), origin))
             if key is not None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+from dagron._names import plural
 from dagron._status import CANCELLED, COMPLETED, FAILED, PENDING, READY, RUNNING, SKIPPED
 
 SIGNS: dict[str, str] = {
@@ -90,7 +91,7 @@ class Picture(NamedTuple):
         living = [box for box in self.boxes if not box.fate]
         nodes = sum(sum(count for _, count in box.counts) or 1 for box in living)
         edges = sum(link.kind is Kind.EDGE for link in self.links)
-        parts = [f"{nodes:,} node{'s'[: nodes != 1]}", f"{edges:,} edge{'s'[: edges != 1]}"]
+        parts = [plural(nodes, "node"), plural(edges, "edge")]
         parts += [f"{count:,} {word.lower()}" for word, count in self.totals]
         return f"a graph: {', '.join(parts)}"
 
