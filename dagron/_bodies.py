@@ -11,7 +11,6 @@ from anyio import CancelScope, CapacityLimiter, current_time, sleep, sleep_forev
 from dagron._backend import Host
 from dagron._calls import Expander, Parameters, refuse_coroutine
 from dagron._current import current_node, here
-from dagron._drains import Drained
 from dagron._errors import Cancelled, NodeTimeoutError, TaskSignatureError
 from dagron._landing import GROW, unfilled
 from dagron._node_result import NodeResult
@@ -27,7 +26,16 @@ EXPANDER = "the expander of node"
 class Note:
     """What there is to say of a node in flight that is no plain call of its task."""
 
-    __slots__ = ("attempts", "errors", "lingering", "pause_until", "seconds", "thread_began")
+    __slots__ = (
+        "attempts",
+        "before",
+        "errors",
+        "failed_before",
+        "lingering",
+        "pause_until",
+        "seconds",
+        "thread_began",
+    )
 
     def __init__(self) -> None:
         self.attempts: int | None = None  # how often its task was started, if it has a policy
@@ -35,6 +43,8 @@ class Note:
         self.errors: list[BaseException] = []  # of attempts that failed
         self.pause_until: float | None = None  # by the loop's clock, while it waits in between
         self.lingering: ThreadCall | None = None  # a thread that was given up
+        self.before = 0  # attempts in earlier lives of the run
+        self.failed_before = 0  # those of them that failed, and were not cut off
         self.thread_began = True  # False: it was cancelled before its thread began
 
 
@@ -42,8 +52,8 @@ class Bodies:
     """Calls tasks and expanders, on the loop or in threads, and in time.
 
     ``core`` calls a method of the scheduler on behalf of a node, ``grow`` makes what its task adds
-    nodes with, ``is_cancelled`` tells whether it is to stop, and ``on_retry`` hears of every
-    attempt that is to be followed by another.
+    nodes with, ``is_cancelled`` tells whether it is to stop, ``on_retry`` hears of every attempt
+    that is to be followed by another, and ``on_attempt`` of every one that follows.
     """
 
     def __init__(
@@ -59,6 +69,7 @@ class Bodies:
         grow: Callable[[str], Any],
         is_cancelled: Callable[[str], bool],
         on_retry: Callable[[str, int, float, BaseException], None],
+        on_attempt: Callable[[str, int], None],
     ) -> None:
         self._host = host
         self._limiter = limiter
@@ -72,6 +83,7 @@ class Bodies:
         self.values: dict[str, Any] = {}
         self._is_cancelled = is_cancelled
         self._on_retry = on_retry
+        self._on_attempt = on_attempt
         self.threads: set[ThreadCall] = set()
         self.notes: dict[str, Note] = {}
         # Of the calls on the loop that have a timeout: their scopes, and when they are over.
@@ -84,7 +96,7 @@ class Bodies:
         name: str,
         task: Callable[..., Any],
         policy: NodePolicy | None,
-        call: Drained | None = None,
+        call: Call | None = None,
     ) -> tuple[Any, float]:
         """Call a task as often as its policy says; return its value and the seconds in it.
 
@@ -101,6 +113,8 @@ class Bodies:
         while True:
             arguments, keywords = self.arguments(name)  # anew: a task may change what it gets
             note.attempts += 1
+            if note.attempts > 1:
+                self._on_attempt(name, note.before + note.attempts)
             began, before = perf_counter(), note.seconds
             try:
                 value, seconds = await attempt(name, task, arguments, keywords, policy.timeout)
@@ -108,7 +122,8 @@ class Bodies:
                 return value, note.seconds
             except Exception as error:
                 note.errors.append(unboxed(error))
-                if not self._may_retry(name, policy.retry, note.errors):
+                failed = note.failed_before + len(note.errors)
+                if not self._may_retry(name, policy.retry, note.errors[-1], failed):
                     raise
                 forget_our_frames(note.errors[-1])
             finally:
@@ -124,11 +139,13 @@ class Bodies:
             self.notes[name] = note = Note()
         return note
 
-    def _may_retry(self, name: str, retry: Retry | None, errors: list[BaseException]) -> bool:
+    def _may_retry(
+        self, name: str, retry: Retry | None, error: BaseException, failed: int
+    ) -> bool:
         return (
             retry is not None
-            and len(errors) < retry.attempts
-            and issubclass(type(errors[-1]), retry.on)
+            and failed < retry.attempts
+            and issubclass(type(error), retry.on)
             and not self._host.is_cancelling()
             and not self._is_cancelled(name)
         )

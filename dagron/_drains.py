@@ -167,6 +167,7 @@ class Drains:
         self._reach = FEWEST  # how many calls may be offered ahead
         self.threads: set[Drain] = set()
         self._pending: deque[tuple[Drained, bool]] = deque()  # news that is being taken in
+        self.on_begin: Callable[[str], object] | None = None  # called in the thread
         self._is_stopped = False
         self._lock = RLock()  # not a plain one: a finalizer that comes in between may cancel a run
         # Under the lock:
@@ -219,6 +220,8 @@ class Drains:
         call.thread = thread
         if not call.has_begun:
             self._news.append((call, False))
+            if self.on_begin is not None:
+                self.on_begin(call.name)
         return True
 
     def _tell(self) -> None:

@@ -222,6 +222,37 @@ class RegistryClosedError(DagronError, RuntimeError):
     """A registry takes no new runs: its block is being left, or has been."""
 
 
+class ReplayError(DagronError, RuntimeError):
+    """A run cannot go on: an expander, or a condition, does not do what it did before.
+
+    ``node`` says whose, ``differences`` lists what is different. Nothing was written.
+    """
+
+    def __init__(self, message: str, node: str = "", differences: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.node = node
+        self.differences = tuple(differences)
+
+
+class GraphMismatchError(DagronError, ValueError):
+    """A run of this id began with another graph; ``differences`` lists what is different."""
+
+    def __init__(self, message: str, differences: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
+
+
+class NodePoisonedError(DagronError, RuntimeError):
+    """A node was at work each time that the process died, ``recoveries`` times: it is not tried
+    again by itself.
+    """
+
+    def __init__(self, message: str, node: str = "", recoveries: int = 0) -> None:
+        super().__init__(message)
+        self.node = node
+        self.recoveries = recoveries
+
+
 class BlockingWarning(RuntimeWarning):
     """An ``async def`` task kept the event loop from turning: nothing else could run meanwhile."""
 
@@ -240,3 +271,7 @@ class EventLoopRunningError(DagronError, RuntimeError):
 
 class InternalError(DagronError, RuntimeError):
     """A bug in dagron itself: the run was ended at once. Please report it with its traceback."""
+
+
+class UnstorableError(DagronError, TypeError):
+    """placeholder until the store lands"""

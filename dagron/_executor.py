@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio
@@ -19,7 +20,7 @@ from dagron._landing import SUGGESTIONS
 from dagron._limits import Limits, read_sizes
 from dagron._logs import WARNING, log
 from dagron._modification import ExpanderFunction
-from dagron._names import checked_name, did_you_mean, shown
+from dagron._names import checked_name, checked_run_id, did_you_mean, shown
 from dagron._policy import NodePolicy, checked_policy
 from dagron._results import ExecutionResult
 from dagron._run import Run
@@ -27,6 +28,7 @@ from dagron._settings import Settings
 from dagron._shell import Shell
 
 if TYPE_CHECKING:
+    from dagron.journal import Journal
     from dagron._showing import Showing
 
 
@@ -75,6 +77,11 @@ class DynamicExecutor:
     that depends on it has ended: it is in no graph and no ``node_results`` any more, but in all
     counts and families. Nodes that failed, were skipped or cancelled always stay.
 
+    With a ``journal`` runs are durable: what their nodes come to is written into a file, and a run
+    that was killed goes on where it was when `execute` is called with its ``run_id`` again. See
+    `Journal` for what is promised. Expanders and conditions must then be pure functions of what
+    they are called with, since they are called again.
+
     An executor keeps no state of a run, and never changes its DAG: any number of runs may use it at
     once. Raises `TypeError` or `ValueError` that name the parameter and the value,
     `UnknownGroupError` for a policy whose group has no limit, and `TaskSignatureError` for an
@@ -96,6 +103,7 @@ class DynamicExecutor:
         observers: Iterable[Callable[[Event], object]] = (),
         detect_blocking: float | None = None,
         keep: Word = "all",
+        journal: "Journal | None" = None,
     ) -> None:
         if not isinstance(dag, DAG):
             help = "write dagron.DAG.builder().add_node(...).build()"
@@ -126,6 +134,7 @@ class DynamicExecutor:
             _checked_observers(observers),
             seconds("detect_blocking", detect_blocking),
             checked_word("keep", keep),
+            _checked_journal(journal),
         )
         self._check_groups()
 
@@ -144,6 +153,8 @@ class DynamicExecutor:
         *,
         timeout: float | None = None,
         progress: bool = False,
+        run_id: str | None = None,
+        retry_failed: bool = False,
     ) -> ExecutionResult:
         """Run the graph to its end and return what became of every node.
 
@@ -168,15 +179,30 @@ class DynamicExecutor:
         environment has ``CI`` (also where a terminal is ``dumb``), a line of plain text for each
         change of a node's state. What is shown has no part in the run: if it fails, that is logged.
 
+        ``run_id`` names the run in the executor's ``journal``. A new id begins a run. One that is
+        unfinished goes on: nodes that have ended keep their recorded results and do not run again,
+        what they have added is in place. Of one that has finished, the recorded result is returned
+        and nothing runs; with ``retry_failed=True`` what has failed, was skipped or cancelled runs
+        again. A run that ends by a timeout, `Run.cancel` or a cancellation stays unfinished.
+
         Cancelling the awaiting task cancels all nodes, and raises when they have ended; a worker
         thread cannot be stopped and is waited for. KeyboardInterrupt does the same.
 
         Raises, before anything runs: `UnknownNodeError` for a task or for expanders that name no
         node, `MissingTaskError`, `TaskSignatureError` for a task that cannot be called, and
-        `MissingExtraError` for ``progress=True`` on a terminal without the extra.
+        `MissingExtraError` for ``progress=True`` on a terminal without the extra. With a journal:
+        `JournalError` where that cannot be read or written, which ends the run at any time,
+        `RunInUseError` where another process runs it, `GraphMismatchError` where it began with
+        another graph, and `ReplayError` where an expander does not do what it did before.
         """
         with _shown(progress) as shown:
-            shell = self._new_shell(tasks, timeout, observers=_observers(shown))
+            shell = self._new_shell(
+                tasks,
+                timeout,
+                observers=_observers(shown),
+                run_id=run_id,
+                retry_failed=retry_failed,
+            )
             result = await shell.main()
             _warn_of_unused(shell.id, result)
             if shown is not None:
@@ -184,7 +210,12 @@ class DynamicExecutor:
         return result
 
     def start(
-        self, tasks: Mapping[str, Callable[..., Any]], *, timeout: float | None = None
+        self,
+        tasks: Mapping[str, Callable[..., Any]],
+        *,
+        timeout: float | None = None,
+        run_id: str | None = None,
+        retry_failed: bool = False,
     ) -> Run:
         """Return a handle on a new run, which begins where the block begins.
 
@@ -195,7 +226,10 @@ class DynamicExecutor:
         Raises what `execute` raises before anything runs; but expanders may name nodes that nothing
         but the handle could add.
         """
-        return Run(self._new_shell(tasks, timeout, may_grow=True), _warn_of_unused)
+        shell = self._new_shell(
+            tasks, timeout, may_grow=True, run_id=run_id, retry_failed=retry_failed
+        )
+        return Run(shell, _warn_of_unused)
 
     def execute_sync(
         self,
@@ -204,6 +238,8 @@ class DynamicExecutor:
         timeout: float | None = None,
         backend: str = "asyncio",
         progress: bool = False,
+        run_id: str | None = None,
+        retry_failed: bool = False,
     ) -> ExecutionResult:
         """Do what `execute` does from a program without an event loop, and block until the end.
 
@@ -222,11 +258,15 @@ class DynamicExecutor:
         _refuse_inside_event_loop()
         with interrupts() as handler, _shown(progress) as shown:
             outcome = anyio.run(
-                self._execute_interruptible,
-                tasks,
-                timeout,
-                handler,
-                _observers(shown),
+                partial(
+                    self._execute_interruptible,
+                    tasks,
+                    timeout,
+                    handler,
+                    _observers(shown),
+                    run_id,
+                    retry_failed,
+                ),
                 backend=backend,
             )
             if shown is not None and isinstance(outcome, ExecutionResult):
@@ -243,9 +283,13 @@ class DynamicExecutor:
         timeout: float | None,
         handler: Interrupts,
         observers: Observers,
+        run_id: str | None,
+        retry_failed: bool,
     ) -> ExecutionResult | KeyboardInterrupt:
         """Return a KeyboardInterrupt instead of raising it through the event loop."""
-        handler.run = shell = self._new_shell(tasks, timeout, observers=observers)
+        handler.run = shell = self._new_shell(
+            tasks, timeout, observers=observers, run_id=run_id, retry_failed=retry_failed
+        )
         if handler.installed:
             shell.let_threads_be_abandoned()
         if handler.count:  # it came before there was a run
@@ -265,14 +309,28 @@ class DynamicExecutor:
         timeout: float | None,
         may_grow: bool = False,
         observers: Observers = (),
+        run_id: str | None = None,
+        retry_failed: bool = False,
     ) -> Shell:
         """Return a run of its own; ``observers`` hear of this one alone."""
         self._check_tasks(tasks, may_grow)
+        if run_id is not None:
+            self._check_run_id(run_id)
         timeout = seconds("timeout", timeout)
         settings = self._settings
         if observers:
             settings = settings._replace(observers=(*settings.observers, *observers))
-        return Shell(self._dag, tasks, self._expanders, settings, timeout)
+        return Shell(
+            self._dag, tasks, self._expanders, settings, timeout, run_id, retry_failed
+        )
+
+    def _check_run_id(self, run_id: str) -> None:
+        if self._settings.journal is None:
+            raise ValueError(
+                f"run_id={run_id!r:.60} names a run in a journal, and this executor has none\n"
+                f"  help: write DynamicExecutor(..., journal=dagron.Journal('runs.db'))"
+            )
+        checked_run_id(run_id)
 
     # -- checks before anything runs
 
@@ -318,6 +376,16 @@ def _check_mapping(parameter: str, value: object, what: str) -> None:
             f"{parameter} is a dict of node names to callables, not {type(value).__name__}\n"
             f"  help: write {{'name': ...}}, where ... is {what}"
         )
+
+
+def _checked_journal(journal: object) -> Any:
+    if journal is None or hasattr(journal, "_open"):
+        return journal
+    help = "write journal=dagron.Journal('runs.db')"
+    raise TypeError(
+        f"journal is a dagron.Journal, not {type(journal).__name__}: {journal!r:.60}\n"
+        f"  help: {help}"
+    )
 
 
 def _checked_observers(observers: object) -> tuple[Callable[[Event], object], ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from inspect import isawaitable
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group
 from anyio.lowlevel import checkpoint
@@ -23,6 +23,9 @@ from dagron._pump import Pump
 from dagron._scheduler import Scheduler
 from dagron._slots import Slots
 from dagron._threads import ThreadCall
+
+if TYPE_CHECKING:
+    from dagron._ledger import Ledger
 
 STREAMS = (GeneratorType, AsyncGeneratorType)
 _PAUSE = 16  # modifications after which others get their turn, however soon the next is there
@@ -161,6 +164,7 @@ class Growing:
         self._admit = admit
         self._is_own_task = is_own_task
         self._is_cancelled = is_cancelled
+        self.ledger: Ledger | None = None  # of a run that has a journal
         self._rooms: dict[str, _Room] = {}  # of the nodes that wait for room
         self._grown: dict[str, Lock] = {}  # of the nodes whose tasks may add others
         self.folds: dict[str, _Folding] = {}  # of the children of these nodes
@@ -179,9 +183,10 @@ class Growing:
         self.end_task(name)
         self._begin(name)
         self.values[name] = value
+        if self.ledger is not None:
+            self.ledger.go_on(name)
         if not isinstance(expansion, STREAMS):
-            self._land(name, expansion, settled=True)
-            self._admit()
+            await self._land_item(name, expansion, "returned")
             return
         window = policy.window if policy else WINDOW
         timeout = policy.timeout if policy else None
@@ -203,7 +208,7 @@ class Growing:
                     item = await self._bodies.in_time(name, step, due(timeout), timeout, EXPANDER)
                 except StopAsyncIteration:
                     return
-                self._land_item(name, item)
+                await self._land_item(name, item)
                 landed += 1
                 if not landed % _PAUSE:
                     await checkpoint()
@@ -247,7 +252,7 @@ class Growing:
                         break
                     if not has_item:
                         break
-                    self._land_item(name, pump.take())
+                    await self._land_item(name, pump.take())
             except (Exception, Cancelled) as error:
                 failure = failure or error
             finally:
@@ -256,15 +261,23 @@ class Growing:
         if failure is not None:
             raise failure
 
-    def _land_item(self, name: str, item: object) -> None:
-        if isinstance(item, DynamicNodeSpec):
+    async def _land_item(self, name: str, item: object, verb: str = "yielded") -> None:
+        if isinstance(item, DynamicNodeSpec) and verb == "yielded":
             item = DynamicModification([item])
         if item is not None:
             if not isinstance(item, DynamicModification):
-                raise not_a_modification(name, item, "yielded")
+                raise not_a_modification(name, item, verb)
             self._check_cancelled(name)
-            self._land(name, item, settled=True)
+            await self._land_next(name, item, settled=True)
+
+    async def _land_next(self, name: str, change: DynamicModification, *, settled: bool) -> None:
+        if self.ledger is None:
+            self._land(name, change, settled=settled)
             self._admit()
+            return
+        if settled:
+            self._slots.return_worker(name)  # of a sync generator, which takes no step meanwhile
+        await self.ledger.land(name, change, settled=settled)
 
     # -- a task that adds nodes
 
@@ -294,11 +307,10 @@ class Growing:
             raise _has_ended(name)
         self._check_cancelled(name)
         try:
-            self._land(name, change)
+            await self._land_next(name, change, settled=False)
         except ModificationError as error:
             error.with_traceback(None)  # its frames would keep the run alive
             raise
-        self._admit()
 
     def _check_cancelled(self, name: str) -> None:
         """Raise in a node that is cancelled."""
@@ -318,6 +330,8 @@ class Growing:
         The node's own task waits without any slots; another one cannot give them away.
         """
         await self._heed_cancellation(name)
+        if self._slots.is_free and limit > 1:
+            return  # as it did when that was recorded, whatever the window was then
         if self._core(self._scheduler.offspring.wait, name, limit):
             return
         room = _Room()
@@ -413,8 +427,16 @@ class Growing:
         folding = self.folds.get(name)
         if folding is not None:
             self.end_task(name)
+            if self.ledger is not None:
+                self.ledger.go_on(name)
             await self._wait_for_room(name, 1)
             self.values[name] = value = folding.value
+            if self.ledger is not None:
+                self.ledger.keep_folded(name, value)
+        await self.fold(name, value)
+
+    async def fold(self, name: str, value: Any) -> None:
+        """Fold the result of a node into what its parent makes of its children, if it does."""
         added_by, _ = self._scheduler.origin(name)
         above = self.folds.get(added_by) if added_by is not None else None
         if above is None:

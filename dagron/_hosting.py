@@ -2,20 +2,23 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from contextvars import copy_context
+from functools import partial
 from math import inf
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from anyio import (
+    CancelScope,
     CapacityLimiter,
     Event,
     TaskHandle,
     create_task_group,
     current_time,
     get_current_task,
+    to_thread,
 )
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
@@ -36,6 +39,7 @@ from dagron._growing import Grow, Growing
 from dagron._lanes import Lanes, Pool
 from dagron._limits import Limits, held_by_callers
 from dagron._logs import DEBUG, log
+from dagron._modification import DynamicModification
 from dagron._node_result import NodeResult
 from dagron._raised import broken_open, internal_error, keyboard_interrupt, leaves
 from dagron._reports import Reports
@@ -44,6 +48,11 @@ from dagron._scheduler import Scheduler
 from dagron._settings import Settings
 from dagron._slots import Slots
 from dagron._stream import Stream
+
+if TYPE_CHECKING:
+    from dagron._ledger import Entry, Ledger
+    from dagron._replay import Recalled, Replay, Replayed
+    from dagron._rows import Book
 
 # A large ready set becomes tasks batch by batch, one batch per pass of the event loop: the first
 # nodes end before the last are created, and the program's other tasks get their turn. A batch is so
@@ -72,8 +81,10 @@ class Hosting(ABC):
         "_bug",
         "_context",
         "_cut",
+        "_cut_by_failure",
         "_deadline",
         "_expanders",
+        "_failure",
         "_group",
         "_handles",
         "_held",
@@ -81,14 +92,19 @@ class Hosting(ABC):
         "_host_task",
         "_interrupt",
         "_lanes",
+        "_ledger",
         "_limited",
         "_may_drain",
         "_on_threads",
         "_parameters",
         "_policies",
         "_conditions",
+        "_prior",
         "_reached",
+        "_recalled",
+        "_replay",
         "_reports",
+        "_retries",
         "_returned",
         "_settings",
         "_standing",
@@ -121,8 +137,17 @@ class Hosting(ABC):
         expanders: Mapping[str, Expander],
         settings: Settings,
         timeout: float | None,
+        run_id: str | None = None,
+        retries: bool = False,
     ) -> None:
-        self.id = os.urandom(6).hex()
+        self.id = os.urandom(6).hex() if run_id is None else run_id
+        self._retries = retries  # what had failed in an earlier life of the run is tried again
+        self._ledger: Ledger | None = None  # of a run that has a journal, while it is on
+        self._replay: Replay | None = None  # while an earlier life is told again
+        self._recalled: dict[str, Recalled] = {}  # nodes whose tasks have returned in one
+        self._prior: dict[str, int] = {}  # attempts in earlier lives
+        self._failure: BaseException | None = None  # of the journal: it ends the run
+        self._cut_by_failure = False
         self._settings = settings
         self._limited = settings.groups
         self._timeout = timeout
@@ -211,8 +236,11 @@ class Hosting(ABC):
             check_calling_thread()
             await checkpoint_if_cancelled()
             self._find_host()
-            with self._watching():
-                result = await self._main()
+            if self._settings.journal is not None:
+                result = await self._main_in_journal()
+            else:
+                with self._watching():
+                    result = await self._main()
             return result
         finally:
             self._wind_up(result)
@@ -235,6 +263,7 @@ class Hosting(ABC):
             result.dropped_observers = self.stream.dropped_observers
         interrupt, self._interrupt = self._interrupt, None
         self.is_over = True
+        self._ledger = self._replay = None
         if self.outer is not None and isinstance(self.outer.run, Hosting):
             self.outer.run.nested.discard(self)
         self._detach()
@@ -299,6 +328,7 @@ class Hosting(ABC):
             grow=self._grow_handle,
             is_cancelled=self.is_cancelled,
             on_retry=self._reports.retrying,
+            on_attempt=self._begin_attempt,
         )
         self.growing = Growing(
             host,
@@ -310,6 +340,130 @@ class Hosting(ABC):
             admit=self._admit,
             is_own_task=self.is_own_task,
             is_cancelled=self.is_cancelled,
+        )
+
+    # -- in a journal
+
+    async def _main_in_journal(self) -> ExecutionResult:
+        """Run the graph, or what is left to run of it, or return what is recorded."""
+        from dagron._ledger import check_same_graph, ending  # most runs have no journal
+        from dagron._written import written_graph
+
+        expanders = self._standing
+        untasked = [name for name in self.scheduler.statuses() if name not in self._tasks]
+        graph = written_graph(self.scheduler.dag(), expanders, untasked)
+        book: Book = await to_thread.run_sync(self._settings.journal._open, self.id, graph)
+        is_clean = False
+        try:
+            check_same_graph(book, self.id, graph)
+            if book.is_finished:
+                recorded = await to_thread.run_sync(book.result)
+                if recorded.ok or not self._retries:
+                    is_clean = True
+                    return recorded
+                await to_thread.run_sync(book.reopen)
+            self._begin_ledger(book)
+            with self._watching():
+                result = await self._main()
+            assert self._ledger is not None, "the run is on"
+            if result.reason is None or self._cut_by_failure:
+                await self._outlast(partial(self._ledger.finish, ending(result)))
+            is_clean = True
+            return result
+        except self._host.cancelled_class:
+            is_clean = self._failure is None
+            raise
+        except KeyboardInterrupt:
+            is_clean = self._failure is None
+            raise
+        finally:
+            await self._outlast(partial(to_thread.run_sync, partial(book.release, clean=is_clean)))
+
+    def _begin_ledger(self, book: "Book") -> None:
+        from dagron._ledger import Ledger
+
+        self._ledger = Ledger(
+            book,
+            land=self._land_entry,
+            report=self.report_entry,
+            cancel=self._cancel_entry,
+            attempts=self._attempts_of,
+            wake=self._wake_up,
+            call_soon=self._host.call_soon,
+            fail=self._fail_with,
+        )
+        self.growing.ledger = self._ledger
+        self.drains.on_begin = self._begin_first
+
+    async def _outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """Wait for what ends by itself, also while the caller is cancelled; then raise that."""
+        cancelled: BaseException | None = None
+        while True:
+            try:
+                with CancelScope(shield=True):
+                    value = await wait()
+                break
+            except self._host.cancelled_class as error:  # natively, past all scopes
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        return value
+
+    async def _tell_earlier_life(self) -> None:
+        """Let happen again what is recorded of the run; or end it."""
+        from dagron._replay import Facts, Replay
+        from dagron._rows import LIFE, RETRY
+
+        assert self._ledger is not None, "the run has a journal"
+        ledger, book = self._ledger, self._ledger.book
+        if book.is_new:
+            ledger.note(LIFE, {})
+            return
+        try:
+            facts = await to_thread.run_sync(Facts, book.rows(), book.in_flight, self._retries)
+            self._replay = replay = Replay(cast("Replayed", self), ledger, facts)
+            ledger.intercept = replay.intercept
+            self.slots.is_free = True
+            await replay.run(book.rows())
+            self.slots.is_free = False
+            ledger.intercept = None
+            self._replay = None
+        except Exception as error:
+            self._fail_with(error)
+            return
+        self._recalled = replay.kept
+        self._prior = facts.attempts
+        for name, count in facts.attempts.items():
+            if not facts.has_ended(name):
+                self.recall_crash(name, count, facts.recoveries[name])
+        if self._retries:
+            ledger.note(RETRY, {})
+        ledger.note(LIFE, {"in_flight": dict(book.in_flight)} if book.in_flight else {})
+        for entry in replay.rest():
+            ledger.queue(entry)
+        for name, poison in replay.poisoned():
+            self.fail_unstarted(name, poison)
+
+    def _fail_with(self, error: BaseException) -> None:
+        """End the run with this error."""
+        self._failure = self._failure or error
+        self._stop()
+
+    def _begin_attempt(self, name: str, attempt: int) -> None:
+        """Note that an attempt begins at a node; from any thread."""
+        if self._ledger is not None:
+            self._ledger.book.begin([(name, attempt)])
+
+    def _begin_first(self, name: str) -> None:
+        self._begin_attempt(name, 1)
+
+    def _begin_attempts(self, ledger: "Ledger", names: list[str]) -> None:
+        ledger.book.begin(
+            [
+                (name, self._prior.get(name, 0) + 1)
+                for name in names
+                if name not in self._handles and name not in self._recalled
+            ]
         )
 
     def _grow_handle(self, name: str) -> Grow:
@@ -342,6 +496,8 @@ class Hosting(ABC):
                 if self._timeout is not None:
                     self._deadline = current_time() + self._timeout
                     self._group.cancel_scope.deadline = self._deadline
+                if self._ledger is not None:
+                    await self._tell_earlier_life()
                 self.stream.begin()
                 if self._cut is not None:  # by the handle, before this began
                     self._cut_short(self._cut)
@@ -362,9 +518,13 @@ class Hosting(ABC):
             for handle in [*self._handles.values(), *drains]:
                 if handle is not None:  # cancelled natively before its first step
                     handle.coro.close()
+            if self._ledger is not None:
+                await self._outlast(self._ledger.flush)
             log(DEBUG, self.id, None, "run %s ended", self.id)
         if self._interrupt is not None:
             raise self._interrupt from None
+        if self._failure is not None:
+            raise self._failure
         if self._bug is None and (self._handles or self.drains.threads):
             raise broken_open(None, [*self._handles] or [WORKER])
         if self._bug is None:
@@ -395,6 +555,8 @@ class Hosting(ABC):
                 self._budget = batch
                 if self.drains.threads:
                     self.drains.flush()
+                if self._ledger is not None:
+                    self._ledger.turn()
                 self._admit()
                 if self.scheduler.retention.spare:
                     self._forget_spare()
@@ -425,9 +587,11 @@ class Hosting(ABC):
         assert group is not None, "nodes are admitted while the run is on"
         if self._returned:
             self._go_on_with_returned(group)
-        if not self.stopping:
+        if not self.stopping and self._replay is None:
             budget = self._budget
             names = scheduler.take_ready(budget)
+            if self._ledger is not None:
+                self._begin_attempts(self._ledger, names)
             if scheduler.running > BATCH:  # as long as so few are alive, nobody needs to be paced
                 self._budget -= len(names)
             for name in names:
@@ -437,8 +601,9 @@ class Hosting(ABC):
                     continue
                 # Under the run's own context: a spawn copies the current one, which here may be
                 # that of the node that has just finished.
+                call = self._recalled.pop(name, None) if self._recalled else None
                 self._handles[name] = group.create_task(
-                    self._run_node(name), name=name, context=self._context
+                    self._run_node(name, call), name=name, context=self._context
                 )
             if len(names) == budget or not scheduler.unfinished:
                 self._wake.set()
@@ -462,6 +627,8 @@ class Hosting(ABC):
         if task is None or name in self._policies or name in self._expanders:
             return None
         if not self._may_drain or self.growing.folds:
+            return None
+        if self._recalled or self._prior:
             return None
         if name not in self._parameters:
             return Drained(name, task, (), NOTHING)
@@ -599,7 +766,7 @@ class Hosting(ABC):
     # -- the nodes' side
 
     @abstractmethod
-    async def _run_node(self, name: str, call: Drained | None = None) -> None:
+    async def _run_node(self, name: str, call: "Drained | Recalled | None" = None) -> None:
         """Run one node from its body, or from the end of that call, to its outcome; report that."""
 
     @abstractmethod
@@ -621,6 +788,32 @@ class Hosting(ABC):
     @abstractmethod
     def _land(self, by: str | None, modification: object, *, settled: bool = False) -> None:
         """Land a modification, or change nothing and raise."""
+
+    @abstractmethod
+    def _land_entry(
+        self, by: str | None, modification: DynamicModification, *, settled: bool = False
+    ) -> int:
+        """Land a modification that is written; return the version of the graph that it makes."""
+
+    @abstractmethod
+    def report_entry(self, entry: "Entry") -> None:
+        """Report an outcome that is written."""
+
+    @abstractmethod
+    def _cancel_entry(self, entry: "Entry") -> None:
+        """Cancel a node, as was asked for from outside."""
+
+    @abstractmethod
+    def _attempts_of(self, name: str) -> tuple[int, list[BaseException]]:
+        """Return how often a node in flight was tried, and with which errors."""
+
+    @abstractmethod
+    def recall_crash(self, name: str, attempts: int, recoveries: int) -> None:
+        """Note how often a node was tried in earlier lives, and cut off."""
+
+    @abstractmethod
+    def fail_unstarted(self, name: str, error: BaseException) -> None:
+        """Fail a node that waits."""
 
     @abstractmethod
     def _forget_spare(self) -> None:

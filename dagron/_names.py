@@ -13,6 +13,8 @@ SEARCHED_NAMES = 10_000  # a suggestion is a courtesy: in a huge graph it must n
 
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # the categories Cc and Cs
 
+_RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
 
 def checked_name(name: object, what: str = "node") -> str:
     """Return the name of a node, or of what else, as a plain ``str``, or refuse it.
@@ -43,6 +45,22 @@ def checked_name(name: object, what: str = "node") -> str:
             name,
         )
     return name
+
+
+def checked_run_id(run_id: object) -> str:
+    """Return the id of a run, which may also be part of a file's name, or refuse it."""
+    if not isinstance(run_id, str):
+        raise TypeError(
+            f"a run_id is a str, not {type(run_id).__name__}: {run_id!r:.60}\n"
+            f"  help: write run_id='nightly-2026-11-22', for example"
+        )
+    if not _RUN_ID.fullmatch(run_id):
+        raise InvalidNameError(
+            f"run_id {run_id!a:.60} is not 1 to 100 of the characters A-Z a-z 0-9 . _ -\n"
+            f"  help: write run_id='nightly-2026-11-22', for example",
+            run_id,
+        )
+    return str.__str__(run_id)
 
 
 def names_in(value: Iterable[str], field: str) -> list[str]:

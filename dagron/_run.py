@@ -311,7 +311,7 @@ class Run:
         """
         if not self._scheduler.was_known(name):
             raise self._unknown(name)
-        self._soon(partial(self._shell.cancel_node, name, Blame(Why.OUTSIDE)))
+        self._soon(partial(self._shell.ask_to_cancel_node, name, Blame(Why.OUTSIDE)))
 
     def _soon(self, change: Callable[[], None]) -> None:
         """Make a change now, or soon where this is another thread than the event loop's."""
@@ -350,7 +350,7 @@ class Run:
             message = f"the graph has version {self.version} by now, not {expected_version!r:.60}"
             help = "look at run.dag and run.version again"
             raise ModificationError([Fault("stale", "", message, help)])
-        return self._shell.modify(modification)
+        return await self._shell.modify(modification)
 
     def _check_entered(self) -> None:
         if self._thread is None:

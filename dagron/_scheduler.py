@@ -192,6 +192,17 @@ class Scheduler(Growth):
         self._admission.withdraw(name)
         self._start((name,))
 
+    def recall(self, name: str) -> None:
+        """Let a node run that did so in an earlier life of the run: it holds no slots, and rests.
+
+        It need not be READY: what it waits for may have ended then, and be tried again now.
+        """
+        if self._status[name] is PENDING:
+            self._make_ready(name)
+            self._early.add(name)
+        self.begin(name)
+        self.resting.add(name)
+
     def take_over(self, name: str) -> None:
         """Let a node hold the worker slot of its thread, from now on."""
         self._admission.take_over(name)

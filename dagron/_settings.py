@@ -1,7 +1,7 @@
 """What an executor has been told about its runs."""
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dagron._events import Event
 from dagron._keep import Word
@@ -22,6 +22,7 @@ class Settings(NamedTuple):
     observers: tuple[Callable[[Event], object], ...]
     detect_blocking: float | None
     keep: Word
+    journal: Any = None  # a `Journal`, of a room that is loaded on use
 
     @property
     def groups(self) -> Collection[str]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from time import perf_counter, time
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio import get_current_task
 from anyio.lowlevel import checkpoint
@@ -15,9 +15,10 @@ from dagron._calls import missing_task, not_a_modification, read_specs, refuse_c
 from dagron._current import current_node
 from dagron._drains import Drained
 from dagron._edge import Edge
-from dagron._errors import Cancelled, Fault, ModificationError
+from dagron._errors import Cancelled, Fault, ModificationError, UnstorableError
 from dagron._family import Tally
 from dagron._growing import STREAMS
+from dagron._graph import DAG
 from dagron._growth import asked_by
 from dagron._hosting import Hosting
 from dagron._keep import Fold
@@ -29,6 +30,11 @@ from dagron._raised import forget_our_frames, is_cancellation, keyboard_interrup
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
 from dagron._threads import unboxed
+
+
+if TYPE_CHECKING:
+    from dagron._ledger import Entry
+    from dagron._replay import Recalled
 
 
 class Shell(Hosting):
@@ -52,10 +58,19 @@ class Shell(Hosting):
         else:
             self._cut_short(reason)
 
+    def ask_to_cancel_node(self, name: str, blame: Blame) -> None:
+        """Cancel a node from outside: now, or where the run has a journal when that is written."""
+        if self._ledger is None:
+            self.cancel_node(name, blame)
+        elif not self.is_over:
+            self._ledger.ask_to_cancel(name, blame)
+
     def cancel_node(self, name: str, blame: Blame) -> None:
         """Cancel a node that has not finished."""
         if self.is_over:
             return
+        if self._replay is not None and self._replay.facts.has_ended(name):
+            return  # what became of it is told in its time
         try:
             if self._group is not None and name in self.drains.offers:
                 self.drains.recall()
@@ -88,8 +103,15 @@ class Shell(Hosting):
         """Return what there is to say of a node in flight."""
         return None if self.is_over or self._group is None else self.bodies.notes.get(name)
 
-    def modify(self, modification: DynamicModification) -> int:
+    async def modify(self, modification: DynamicModification) -> int:
         """Land a modification from outside, and return the version of the graph that it makes."""
+        if self._ledger is not None:
+            return await self._ledger.land(None, modification, settled=False)
+        if self._settings.journal is not None:
+            raise RuntimeError(
+                "the run looks into its journal: nothing was changed\n"
+                "  help: modify it when it has begun, at its first event say"
+            )
         self._land(None, modification)
         version = self.scheduler.version
         if self._group is not None:
@@ -103,12 +125,13 @@ class Shell(Hosting):
 
     # -- a node's own task
 
-    async def _run_node(self, name: str, call: Drained | None = None) -> None:
+    async def _run_node(self, name: str, call: "Drained | Recalled | None" = None) -> None:
         """Run one node from its body to its outcome. What user code raises is caught here only.
 
-        A ``call`` of its task that has ended in a draining thread is most of its body.
+        A ``call`` of its task that has ended in a draining thread, or in an earlier life of the
+        run, is most of its body.
         """
-        value = reason = None
+        value = reason = change = None
         seconds: float | None = None  # known when the body has ended
         started_at: float | None = None
         began = perf_counter()
@@ -126,7 +149,7 @@ class Shell(Hosting):
             policy = self._policies.get(name) if self._policies else None
             if policy is not None and isinstance(policy.keep, Fold):
                 self.growing.begin(name, policy.keep)
-            if policy is None and name not in self._on_threads:
+            if policy is None and name not in self._on_threads and call is None:
                 if name in self._parameters:
                     arguments, keywords = self.bodies.arguments(name)
                     value = await task(*arguments, **keywords)
@@ -138,9 +161,11 @@ class Shell(Hosting):
                 seconds = perf_counter() - began
             else:
                 value, seconds = await self.bodies.run(name, task, policy, call)
+            if self._ledger is not None:
+                self._ledger.keep(name, value, seconds, started_at)
             reason = EXPANDER_FAILED
             if name in self._expanders and name not in self._to_cancel:
-                await self._expand(name, value, policy)
+                change = await self._expand(name, value, policy)
             if self.growing.folds and name not in self._to_cancel:
                 reason = FOLD_FAILED
                 await self.growing.finish(name, value)
@@ -153,16 +178,25 @@ class Shell(Hosting):
             if not self._report_failure(name, error, value, seconds, started_at, reason):
                 raise
         else:
-            self._report(name, COMPLETED, value, None, seconds, started_at)
+            if self._ledger is None:
+                self._report(name, COMPLETED, value, None, seconds, started_at)
+            else:
+                self._conclude(name, COMPLETED, value, None, seconds, started_at, change=change)
         if (current_task := self._host.current_task) and current_task().cancelling():
             await self._host.absorb_cancellation()
 
-    async def _expand(self, name: str, value: Any, policy: NodePolicy | None) -> None:
-        """Call the node's expander, and land what it returns."""
+    async def _expand(
+        self, name: str, value: Any, policy: NodePolicy | None
+    ) -> DynamicModification | None:
+        """Call the node's expander, and land what it returns.
+
+        Where the run has a journal, a modification that is to land with the node's outcome, when
+        that is written, is returned instead.
+        """
         expander = self._expanders[name]
         given: tuple[Any, ...] = (value,)
         if expander.wants_graph:
-            given = (value, self._core(self.scheduler.dag))
+            given = (value, self._graph_for(name))
         if expander.on_loop and policy is None and name not in self.scheduler.working:
             expansion = expander.function(name, *given)  # the usual case, without a call
             if not expander.streams:
@@ -171,11 +205,26 @@ class Shell(Hosting):
             timeout = policy.timeout if policy else None
             expansion = await self.bodies.expand(expander, name, given, timeout)
         if expansion is None or name in self._to_cancel:
-            return
+            return None
         if type(expansion) in STREAMS or name in self.growing.folds:
             await self.growing.expand(name, expansion, value, policy)
-        else:
+        elif self._ledger is None:
             self._land(name, expansion)
+        elif isinstance(expansion, DynamicModification):
+            return expansion
+        else:
+            raise not_a_modification(name, expansion)
+        return None
+
+    def _graph_for(self, name: str) -> DAG:
+        """Return the graph for the node's expander: the same as in an earlier life of the run."""
+        if self._ledger is None:
+            return self._core(self.scheduler.dag)
+        body = self._ledger.bodies[name]
+        if body.version is not None and self._replay is not None:
+            return self._replay.graphs[body.version]
+        body.version = self.scheduler.version
+        return self._core(self.scheduler.dag)
 
     # -- a node in a draining thread
 
@@ -186,6 +235,9 @@ class Shell(Hosting):
         is_asked = name in self.scheduler.conditional  # in a task of its own: see `Drains.flush`
         if call.keeps_slot or is_asked or name in self._to_cancel or self.growing.folds:
             self._returned.append(call)
+            return
+        if self._ledger is not None:
+            self._end_drained_in_journal(call)
             return
         try:
             del self._handles[name]
@@ -198,6 +250,19 @@ class Shell(Hosting):
             self.scheduler.succeed(name)
         except Exception as bug:
             self._crash(bug)
+
+    def _end_drained_in_journal(self, call: Drained) -> None:
+        assert self._ledger is not None, "the run has a journal"
+        try:
+            self._ledger.keep(call.name, call.value, call.seconds, call.started_at)
+        except UnstorableError as error:
+            call.error = error
+            self._returned.append(call)
+            self._wake_up()
+        else:
+            self._conclude(
+                call.name, COMPLETED, call.value, None, call.seconds, call.started_at
+            )
 
     def _report_lost(self, call: Drained) -> None:
         name, started_at = call.name, call.started_at
@@ -290,9 +355,11 @@ class Shell(Hosting):
             self._tasks[spec.name] = spec.task
         self._parameters.update(parameters)
         self._expanders.update(expanders)
+        if self._ledger is not None and (untaken or broken) and self._replay is None:
+            self._ledger.note_answers(None, sorted(untaken), sorted(broken))
         if broken:
             for (_, target), error in broken.items():
-                self._fail_unstarted(target, error)
+                self.fail_unstarted(target, error)
         for name in running:
             self.cancel_node(name, asked_by(by))
 
@@ -304,6 +371,143 @@ class Shell(Hosting):
             for group in (spec.policy or default).over(default).groups
             if group in self._held
         ]
+
+    # -- in a journal: see `Ledger`, and `Replayed`
+
+    def _conclude(
+        self,
+        name: str,
+        status: NodeStatus,
+        value: Any,
+        error: BaseException | None,
+        seconds: float,
+        started_at: float | None,
+        reason: str | None = None,
+        ends_run: bool = False,
+        change: DynamicModification | None = None,
+    ) -> None:
+        """Report an outcome, where the run has a journal when that is written.
+
+        A node that ends with the run is unfinished, as far as the journal goes.
+        """
+        blame = self._to_cancel.get(name)
+        if self._ledger is None or (status is CANCELLED and blame is None):
+            self._report(name, status, value, error, seconds, started_at, reason, ends_run)
+            return
+        from dagron._ledger import Entry
+        from dagron._rows import OUTCOME_OF
+
+        try:
+            note = self.bodies.notes.get(name)
+            if note is None or note.lingering is None:
+                self.scheduler.rest(name)
+            kind = OUTCOME_OF[status if blame is None else CANCELLED]
+            entry = Entry(
+                kind,
+                name,
+                value=value,
+                error=error,
+                seconds=seconds,
+                started_at=started_at,
+                reason=reason if kind == OUTCOME_OF[FAILED] else None,
+                ends_run=ends_run,
+                blame=blame,
+                change=change,
+            )
+            self._ledger.conclude(entry)
+        except Exception as bug:
+            self._crash(bug)
+
+    def report_entry(self, entry: "Entry") -> None:
+        """Report an outcome that is written."""
+        from dagron._rows import STATUS_OF
+
+        assert entry.name is not None, "it is a node's"
+        name, status = entry.name, STATUS_OF[entry.kind]
+        if status is CANCELLED and entry.blame is not None:
+            self._to_cancel[name] = entry.blame
+        else:
+            self._to_cancel.pop(name, None)  # it came too late
+        self._report(
+            name,
+            status,
+            entry.value,
+            entry.error,
+            entry.seconds,
+            entry.started_at,
+            entry.reason,
+            entry.ends_run,
+        )
+
+    def _land_entry(
+        self, by: str | None, modification: DynamicModification, *, settled: bool = False
+    ) -> int:
+        self._land(by, modification, settled=settled)
+        return self.scheduler.version
+
+    def _cancel_entry(self, entry: "Entry") -> None:
+        assert entry.name is not None and entry.blame is not None, "it says who is to be cancelled"
+        self.cancel_node(entry.name, entry.blame)
+
+    def _attempts_of(self, name: str) -> tuple[int, list[BaseException]]:
+        note = self.bodies.notes.get(name)
+        if note is None:
+            return 1, []
+        return note.before + (1 if note.attempts is None else note.attempts), note.errors
+
+    def has_expander(self, name: str) -> bool:
+        return name in self._expanders
+
+    def recall(self, name: str, call: "Recalled") -> None:
+        """Let a node go on from the return of its task, in a task of its own."""
+        assert self._group is not None, "the run is on"
+        self.recall_unfinished(name)
+        self._handles[name] = self._group.create_task(
+            self._run_node(name, call), name=name, context=self._context
+        )
+
+    def recall_unfinished(self, name: str) -> None:
+        if self.scheduler.statuses().get(name) in WAITING:
+            self.scheduler.recall(name)
+            self._handles[name] = None
+
+    def recall_outcome(self, entry: "Entry") -> None:
+        """Report the outcome of a node that has no task of its own."""
+        assert entry.name is not None, "it is a node's"
+        self.recall_unfinished(entry.name)
+        if self.scheduler.statuses().get(entry.name) is RUNNING:
+            self.report_entry(entry)
+
+    def recall_attempts(self, name: str, attempts: int, errors: list[BaseException]) -> None:
+        note = self.bodies.note(name)
+        note.attempts = attempts
+        note.errors = errors
+
+    def recall_crash(self, name: str, attempts: int, recoveries: int) -> None:
+        note = self.bodies.note(name)
+        note.before = attempts
+        note.failed_before = attempts - recoveries if recoveries else 0
+
+    def recall_landing(
+        self, by: str | None, change: DynamicModification, *, settled: bool
+    ) -> None:
+        policy = self._policies.get(by) if by is not None else None
+        if by is not None and policy is not None and isinstance(policy.keep, Fold):
+            self.growing.begin(by, policy.keep)
+        self._land(by, change, settled=settled)
+
+    def interrupt_recalled(self, name: str) -> None:
+        """Cancel the task of a node whose outcome is known."""
+        self._to_cancel[name] = Blame(Why.OUTSIDE)
+        self._cancel_running(name)
+
+    def tend(self) -> None:
+        if self.scheduler.offspring.unfinished:
+            self.growing.tend(is_idle=False)
+
+    async def refold(self, name: str, value: Any) -> None:
+        if self.growing.folds:
+            await self.growing.fold(name, value)
 
     # -- outcomes: reported synchronously, without another await
 
@@ -362,6 +566,8 @@ class Shell(Hosting):
         """Report a node that did not succeed, or has a history."""
         note = self.bodies.notes.pop(name, None) or Note()
         blame = self._to_cancel.pop(name, None)
+        if self._ledger is not None:
+            self._ledger.bodies.pop(name, None)
         if blame is not None:
             status = CANCELLED
         if status is CANCELLED:
@@ -377,6 +583,7 @@ class Shell(Hosting):
         errors = note.errors
         if status is FAILED and reason is None and error is not None and len(errors) < attempts:
             errors.append(error)
+        attempts += note.before
         del self._handles[name]
         added_by, depth = self.scheduler.origin(name)
         self.results[name] = new_result(
@@ -403,6 +610,7 @@ class Shell(Hosting):
             self.scheduler.fail(name, lingering=lingering is not None)
             self._reports.failed(name, error)
             if ends_run:
+                self._cut_by_failure = True
                 self._cut_short(f"the run was ended because {name!r} failed")
         else:
             self.scheduler.cancel(name, blame, lingering=lingering is not None)
@@ -459,14 +667,18 @@ class Shell(Hosting):
             return
         value = self.bodies.value(name)  # which a fold has made of its children, not its own
         untaken, broken = self._conditions.of_node(name, value, conditions)
+        if self._ledger is not None and (untaken or broken) and self._replay is None:
+            self._ledger.note_answers(name, sorted(untaken), sorted(broken))
         self.scheduler.succeed(name, untaken, broken)
         for target, error in broken.items():
-            self._fail_unstarted(target, error)
+            self.fail_unstarted(target, error)
 
-    def _fail_unstarted(self, name: str, error: BaseException) -> None:
-        """Fail a node by the condition on an edge to it."""
-        if self.scheduler.status(name) not in WAITING:
+    def fail_unstarted(self, name: str, error: BaseException) -> None:
+        """Fail a node that waits: by the condition on an edge to it, say."""
+        if self.scheduler.statuses().get(name) not in WAITING:
             return
+        if self._ledger is not None and self._replay is None:
+            self._ledger.note_failed(name, error)
         added_by, depth = self.scheduler.origin(name)
         self.results[name] = new_result(
             name, FAILED, error=error, added_by=added_by, depth=depth, errors=(error,)
@@ -474,6 +686,7 @@ class Shell(Hosting):
         self._reports.failed(name, error)
         self.scheduler.fail(name)
         if self._settings.cancel_on_failure and not self.stopping:
+            self._cut_by_failure = True
             self._cut_short(f"the run was ended because {name!r} failed")
 
     def _thread_ended(self, scheduler: Scheduler, name: str) -> None:
@@ -500,11 +713,11 @@ class Shell(Hosting):
         if is_cancellation(error, self._host.cancelled_class) and self._host.is_cancelling():
             if name not in self._to_cancel:
                 self._halt()  # the host may hear of it later than this node
-            self._report(name, CANCELLED, value, None, seconds, started_at)
+            self._conclude(name, CANCELLED, value, None, seconds, started_at)
             return False
         cancelled = (self._host.cancelled_class, Cancelled)
         if (self.stopping or name in self._to_cancel) and is_cancellation(error, cancelled):
-            self._report(name, CANCELLED, value, None, seconds, started_at)
+            self._conclude(name, CANCELLED, value, None, seconds, started_at)
             return True
         interrupt = keyboard_interrupt(error)
         if interrupt is not None:
@@ -516,5 +729,5 @@ class Shell(Hosting):
         if is_last_straw:
             self._halt()
         forget_our_frames(error)
-        self._report(name, FAILED, value, error, seconds, started_at, reason, is_last_straw)
+        self._conclude(name, FAILED, value, error, seconds, started_at, reason, is_last_straw)
         return True

@@ -23,6 +23,7 @@ class Slots:
         self._admit = admit
         self._askers: dict[str, Event] = {}  # nodes in flight that wait for slots
         self._is_over = False
+        self.is_free = False  # a run is told again: who goes on in it needs no slots yet
 
     def grant(self, name: str) -> bool:
         """Let a node go on that has what it asked for; tell whether it had asked for anything."""
@@ -62,6 +63,8 @@ class Slots:
         """
         wants_worker = worker and name not in self._scheduler.working
         if not wants_worker and name not in self._scheduler.resting:
+            return
+        if self.is_free:
             return
         if self._is_over or self._core(self._scheduler.ask, name, worker=wants_worker):
             return

@@ -1,0 +1,437 @@
+"""Between a run and its journal: an outcome counts when it is written, and not before.
+
+    a node ends --> conclude() --> pending --> sent, all of a moment in one transaction
+                                                         |
+    dependents start <-- report() <-- settle() <-- the transaction is safe
+
+While it is being written its node is RUNNING, and holds no slot. Whatever changes the graph takes
+the same way, so that the rows of a journal stand in the order in which the graph changed.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import time
+from typing import Any
+
+from anyio import Event
+
+from dagron._blame import Blame, Why
+from dagron._errors import GraphMismatchError, ModificationError
+from dagron._modification import DynamicModification
+from dagron._node_result import EXPANDER_FAILED
+from dagron._raised import forget_our_frames
+from dagron._results import ExecutionResult
+from dagron._rows import (
+    ANSWERS,
+    BODY,
+    CANCEL,
+    CANCELLED,
+    DONE,
+    END,
+    FAILED,
+    OUTSIDE,
+    STEP,
+    VOID,
+    Book,
+    Row,
+)
+
+from dagron._written import graph_differences, written
+
+SHOWN = 10  # differences in one error
+
+
+class Entry:
+    """Something that is to happen in a run as soon as it is written."""
+
+    __slots__ = (
+        "blame",
+        "change",
+        "ended",
+        "ends_run",
+        "error",
+        "kind",
+        "name",
+        "reason",
+        "row",
+        "seconds",
+        "settled",
+        "started_at",
+        "value",
+        "version",
+    )
+
+    def __init__(
+        self,
+        kind: str,
+        name: str | None,
+        *,
+        value: Any = None,
+        error: BaseException | None = None,
+        seconds: float = 0.0,
+        started_at: float | None = None,
+        reason: str | None = None,
+        ends_run: bool = False,
+        blame: Blame | None = None,
+        change: DynamicModification | None = None,
+        settled: bool = False,
+        ended: Event | None = None,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.value = value
+        self.error = error
+        self.seconds = seconds
+        self.started_at = started_at
+        self.reason = reason
+        self.ends_run = ends_run
+        self.blame = blame
+        self.change = change
+        self.settled = settled  # see `Scheduler.land`
+        self.ended = ended  # somebody waits for it
+        self.version = 0  # of the graph, when it had landed
+        self.row: Row | None = None
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Let who waits for it go on."""
+        self.error = error
+        if self.ended is not None:
+            self.ended.set()
+
+
+class Body:
+    """What is known of a node whose task has returned, and which is not done."""
+
+    __slots__ = ("folded", "is_written", "seconds", "started_at", "stored", "version")
+
+    def __init__(self, stored: bytes, seconds: float, started_at: float | None) -> None:
+        self.stored = stored
+        self.seconds = seconds
+        self.started_at = started_at
+        self.is_written = False  # in a row of its own
+        self.folded: bytes | None = None
+        self.version: int | None = None  # of the graph that its expander has seen
+
+
+class Ledger:
+    """What one run writes into its journal, and what it is told when that is safe.
+
+    ``land`` lands a modification, ``report`` reports an outcome, ``cancel`` cancels a node,
+    ``attempts`` tells how often a node was tried and what became of that, ``wake`` lets the pacer
+    take its turn, soon and from any thread, and ``fail`` ends the run.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        *,
+        land: Callable[..., int],
+        report: Callable[[Entry], None],
+        cancel: Callable[[Entry], None],
+        attempts: Callable[[str], tuple[int, list[BaseException]]],
+        wake: Callable[[], object],
+        call_soon: Callable[..., object],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.book = book
+        self._land = land
+        self._report = report
+        self._cancel = cancel
+        self._attempts = attempts
+        self._wake = wake
+        self._call_soon = call_soon
+        self._fail = fail
+        self._seq = book.last_seq
+        self.bodies: dict[str, Body] = {}
+        # What an earlier life has landed from inside a task that will run again.
+        self.grown: dict[str, set[str]] = {}
+        self._pending: list[Entry] = []
+        self._sent: list[Entry] | None = None
+        self._answers: deque[BaseException | None] = deque()  # of the writer
+        self._heard: Event | None = None  # somebody waits until all is written
+        self.error: BaseException | None = None
+        # While a replay is on, it takes what nodes do: see `Replay`.
+        self.intercept: Callable[[Entry], bool] | None = None
+
+    # -- what nodes do
+
+    def keep(self, name: str, value: Any, seconds: float, started_at: float | None) -> None:
+        """Store what a node's task returned, in memory yet. Raises `UnstorableError`."""
+        if name not in self.bodies:  # else it is an earlier life's
+            self.bodies[name] = Body(self.book.dump(value, name), seconds, started_at)
+
+    def recall(self, row: Row, version: int | None) -> None:
+        """Take what an earlier life has kept of a node that goes on."""
+        assert row.node is not None, "it is a node's"
+        self.bodies[row.node] = body = Body(row.value or b"", row.seconds or 0.0, row.started)
+        body.is_written = row.kind == BODY  # another row may not count any more
+        body.version = version
+
+    def keep_folded(self, name: str, value: Any) -> None:
+        """Store what the results of a node's children came to. Raises `UnstorableError`."""
+        self.bodies[name].folded = self.book.dump(value, name)
+
+    def go_on(self, name: str) -> None:
+        """Write that a node's task has returned, since the node goes on for long after that."""
+        body = self.bodies[name]
+        if not body.is_written:
+            body.is_written = True
+            entry = Entry(BODY, name, seconds=body.seconds, started_at=body.started_at)
+            count, errors = self._attempts(name)
+            detail: dict[str, Any] = {}
+            if errors:
+                detail["errors"] = [self.book.error_row(error) for error in errors]
+            if body.version is not None:
+                detail["version"] = body.version
+            self._append(entry, attempts=count, stored=body.stored, detail=detail)
+
+    async def land(self, name: str | None, change: DynamicModification, *, settled: bool) -> int:
+        """Return when a modification is written and has landed; raises what landing it raises."""
+        text = None
+        if not settled:  # nobody will make it again
+            text = written(change, self.book.refer)
+            if name is not None and text in self.grown.get(name, ()):
+                return 0
+        entry = Entry(
+            OUTSIDE if name is None else STEP, name, change=change, settled=settled, ended=Event()
+        )
+        self._submit(entry, change=text or written(change))
+        assert entry.ended is not None, "it was made with one"
+        await entry.ended.wait()
+        if entry.error is not None:
+            raise entry.error
+        return entry.version
+
+    def ask_to_cancel(self, name: str, blame: Blame) -> None:
+        """Cancel a node from outside, when that is written."""
+        self._submit(Entry(CANCEL, name, blame=blame), detail={"blame": blame_row(blame)})
+
+    def conclude(self, entry: Entry) -> None:
+        """Report an outcome when it is written."""
+        assert entry.name is not None, "an outcome is a node's"
+        body = self.bodies.pop(entry.name, None)
+        count, errors = self._attempts(entry.name)
+        detail: dict[str, Any] = {}
+        if errors:
+            detail["errors"] = [self.book.error_row(error) for error in errors]
+        if entry.reason is not None:
+            detail["reason"] = entry.reason
+        if entry.kind is FAILED and entry.error is not None:
+            detail["error"] = self.book.error_row(entry.error)
+            if entry.ends_run:
+                detail["ends_run"] = True
+        if entry.blame is not None:
+            detail["blame"] = blame_row(entry.blame)
+        stored = None
+        if body is not None:
+            stored = None if body.is_written else body.stored
+            if body.version is not None:
+                detail["version"] = body.version
+            if body.folded is not None:
+                detail["folded"] = body.folded.hex()
+        change = None if entry.change is None else written(entry.change)
+        self._submit(entry, attempts=count, stored=stored, change=change, detail=detail)
+
+    def note_failed(self, name: str, error: BaseException) -> None:
+        """Write that a node failed that had not started; nobody waits for it."""
+        detail = {"error": self.book.error_row(error), "unstarted": True}
+        self._append(Entry(FAILED, None), node=name, detail=detail)
+
+    def note_answers(self, name: str | None, untaken: list[Any], broken: list[Any]) -> None:
+        """Write which conditions were false, or gave no answer; nobody waits for it."""
+        detail = {"untaken": untaken, "broken": broken}
+        self._append(Entry(ANSWERS, None), node=name, detail=detail)
+
+    def note(self, kind: str, detail: dict[str, Any]) -> None:
+        """Write something of the run as a whole; nobody waits for it."""
+        self._append(Entry(kind, None), detail=detail)
+
+    # -- to the writer, and back
+
+    def _submit(self, entry: Entry, **columns: Any) -> None:
+        self._append(entry, queued=False, **columns)
+        if self.intercept is None or not self.intercept(entry):
+            self.queue(entry)
+
+    def _append(
+        self,
+        entry: Entry,
+        *,
+        node: str | None = None,
+        attempts: int | None = None,
+        stored: bytes | None = None,
+        change: str | None = None,
+        detail: dict[str, Any] | None = None,
+        queued: bool = True,
+    ) -> None:
+        """Make the row of an entry; its number is set when it is sent."""
+        entry.row = Row(
+            0,
+            entry.kind,
+            node if entry.name is None else entry.name,
+            time(),
+            entry.started_at,
+            entry.seconds or None,
+            attempts,
+            stored,
+            change,
+            json.dumps(detail) if detail else None,
+        )
+        if queued:
+            self.queue(entry)
+
+    def queue(self, entry: Entry) -> None:
+        """Send an entry with the next transaction."""
+        if self.error is not None:
+            return
+        self._pending.append(entry)
+        self._wake()
+
+    def turn(self) -> None:
+        """Let happen what is written, and send what is to be written."""
+        self._settle()
+        if self._pending and self._sent is None and self.error is None:
+            entries, self._pending = self._pending, []
+            self._sent = entries
+            self.book.append(self._numbered(entries), self._hear)
+
+    def _numbered(self, entries: list[Entry]) -> list[Row]:
+        rows = []
+        for entry in entries:
+            assert entry.row is not None, "it was made when the entry was"
+            self._seq += 1
+            entry.row = entry.row._replace(seq=self._seq)
+            rows.append(entry.row)
+        return rows
+
+    def _hear(self, error: BaseException | None) -> None:
+        """Take the writer's answer; called in its thread."""
+        self._answers.append(error)
+        try:
+            self._call_soon(self._be_woken)
+        except RuntimeError:  # the loop is gone, and nobody waits any more
+            return
+
+    def _be_woken(self) -> None:
+        self._wake()
+        if self._heard is not None:
+            self._heard.set()
+
+    def _settle(self) -> None:
+        while self._answers:
+            error = self._answers.popleft()
+            entries, self._sent = self._sent or [], None
+            if error is not None:
+                self.give_up(error, entries)
+                return
+            for entry in entries:
+                self.apply(entry)
+
+    def give_up(self, error: BaseException, entries: list[Entry]) -> None:
+        """End the run: nothing is written any more, and what was to be does not happen."""
+        self.error = error
+        lost = [*entries, *self._pending]
+        self._pending.clear()
+        self._fail(error)
+        for entry in lost:
+            if entry.ended is not None:
+                entry.end(error)
+            elif entry.name is not None and entry.kind is not BODY and entry.kind is not CANCEL:
+                entry.kind, entry.error, entry.change = CANCELLED, None, None
+                self._report(entry)
+
+    # -- what is written happens
+
+    def apply(self, entry: Entry) -> None:
+        """Let an entry happen."""
+        if entry.kind is DONE:
+            if entry.change is None or self._has_landed(entry):
+                self._report(entry)
+        elif entry.kind is FAILED or entry.kind is CANCELLED:
+            if entry.name is not None:
+                self._report(entry)
+        elif entry.kind is STEP or entry.kind is OUTSIDE:
+            try:
+                entry.version = self._land(entry.name, entry.change, settled=entry.settled)
+            except ModificationError as error:
+                self._void(entry)
+                forget_our_frames(error)
+                entry.end(error)
+            else:
+                entry.end()
+        elif entry.kind is CANCEL:
+            self._cancel(entry)
+
+    def _has_landed(self, entry: Entry) -> bool:
+        """Land what an expander returned; else its node fails, when that is written."""
+        try:
+            self._land(entry.name, entry.change)
+        except ModificationError as error:
+            self._void(entry)
+            forget_our_frames(error)
+            entry.kind, entry.error, entry.change = FAILED, error, None
+            entry.reason = EXPANDER_FAILED
+            self.conclude(entry)
+            return False
+        return True
+
+    def _void(self, entry: Entry) -> None:
+        assert entry.row is not None, "it was written"
+        self._append(Entry(VOID, None), node=entry.name, detail={"seq": entry.row.seq})
+
+    # -- the end
+
+    async def flush(self) -> None:
+        """Return when all that is to be written is, and has happened."""
+        while True:
+            self._heard = Event()
+            self.turn()
+            if self._sent is None and not self._pending:
+                return
+            if not self._answers:
+                await self._heard.wait()
+
+    async def finish(self, detail: dict[str, Any]) -> None:
+        """Write that the run has ended. Raises what goes wrong."""
+        entry = Entry(END, None)
+        self._append(entry, detail=detail, queued=False)
+        self._heard = Event()
+        self._sent = []
+        self.book.finish(self._numbered([entry]), self._hear)
+        while not self._answers:
+            self._heard = Event()
+            await self._heard.wait()
+        error = self._answers.popleft()
+        self._sent = None
+        if error is not None:
+            raise error
+
+
+def check_same_graph(book: Book, run_id: str, graph: str) -> None:
+    """Raise `GraphMismatchError` where a run began with another graph than this one."""
+    lines = graph_differences(book.graph, graph)
+    if lines:
+        shown = "\n  ".join(lines[:SHOWN])
+        more = f"\n  and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
+        raise GraphMismatchError(
+            f"run {run_id!r} began with another graph\n  {shown}{more}\n"
+            f"  help: go on with the graph that it began with, or take another run_id",
+            lines,
+        )
+
+
+def ending(result: ExecutionResult) -> dict[str, Any]:
+    """Return what there is to write of the end of a run, besides its nodes."""
+    return {"ok": result.ok, "reason": result.reason, "seconds": result.total_duration_seconds}
+
+
+def blame_of(row: Sequence[str]) -> Blame:
+    """Return a blame from JSON."""
+    why, node, other = row
+    return Blame(Why[why], node, other)
+
+
+def blame_row(blame: Blame) -> list[str]:
+    """Return a blame for JSON."""
+    return [blame.why.name, blame.node, blame.other]

@@ -1,0 +1,420 @@
+"""An earlier life of a run, told again: what was written happens once more, in the same order.
+
+No task runs. Expanders are called with the results that were recorded, since the callables of the
+nodes that they add cannot be stored; what they return has to be what they returned then. A node
+whose expander was at work when the process died goes on with it afterwards.
+"""
+
+import json
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, Protocol
+
+from anyio import Event, to_thread
+
+from dagron._blame import Blame, Why
+from dagron._errors import (
+    Cancelled,
+    Fault,
+    ModificationError,
+    NodePoisonedError,
+    ReplayError,
+)
+from dagron._graph import DAG
+from dagron._ledger import Entry, Ledger, blame_of
+from dagron._modification import DynamicModification
+from dagron._results import error_text
+from dagron._rows import (
+    BODY,
+    CANCEL,
+    CANCELLED,
+    DONE,
+    FAILED,
+    LIFE,
+    OUTCOMES,
+    OUTSIDE,
+    RETRY,
+    STEP,
+    VOID,
+    Row,
+)
+from dagron._scheduler import Scheduler
+from dagron._status import RUNNING, WAITING
+from dagron._threads import Call
+from dagron._written import differences, read_modification, written
+
+SHOWN = 10  # differences in one error
+CHUNK = 500  # rows that are read at once, and told before others get their turn
+
+
+class Recalled(Call):
+    """A call of a node's task that has returned in an earlier life."""
+
+    __slots__ = ("name", "started_at")
+
+    def __init__(self, row: Row, value: Any) -> None:
+        super().__init__()
+        assert row.node is not None, "it is a node's"
+        self.name = row.node
+        self.value = value
+        self.seconds = row.seconds or 0.0
+        self.started_at = row.started
+
+
+class Replayed(Protocol):
+    """The run to which it happens again."""
+
+    @property
+    def scheduler(self) -> Scheduler: ...
+    def recall(self, name: str, call: Recalled) -> None:
+        """Let a node go on from the return of its task, in a task of its own."""
+
+    def recall_attempts(self, name: str, attempts: int, errors: list[BaseException]) -> None: ...
+    def recall_outcome(self, entry: Entry) -> None:
+        """Report the outcome of a node that has no task of its own."""
+
+    def recall_landing(
+        self, by: str | None, change: DynamicModification, *, settled: bool
+    ) -> None: ...
+    def interrupt_recalled(self, name: str) -> None:
+        """Cancel the task of a node whose outcome is known."""
+
+    def recall_unfinished(self, name: str) -> None:
+        """Let a node be RUNNING whose outcome comes later."""
+
+    def report_entry(self, entry: Entry) -> None: ...
+    def cancel_node(self, name: str, blame: Blame) -> None: ...
+    def fail_unstarted(self, name: str, error: BaseException) -> None: ...
+    def has_expander(self, name: str) -> bool: ...
+    def tend(self) -> None: ...
+    async def refold(self, name: str, value: Any) -> None: ...
+
+
+class Facts:
+    """What is known of an earlier life before it is told again.
+
+    ``dead`` has what was at work when the process before died, and in which attempt; ``retries``
+    says that what had failed is to be tried again.
+    """
+
+    def __init__(self, rows: Iterator[Row], dead: Mapping[str, int], retries: bool) -> None:
+        self.ends: dict[str, tuple[int, str]] = {}  # the rows and kinds of outcomes that count
+        self.steps: dict[str, int] = {}  # the last step of the nodes that went on
+        self.voids: set[int] = set()
+        self.versions: set[int] = set()  # of the graphs that expanders have seen
+        self.recoveries: Counter[str] = Counter()  # how often a node was at work at a crash
+        self.attempts: dict[str, int] = {}  # what these were at, the last time
+        self._bodies: set[str] = set()
+        self.last = 0
+        for row in rows:
+            self.last = row.seq
+            self._note(row, json.loads(row.detail) if row.detail else {})
+        self._note_crash(dead)
+        if retries:
+            self._forgive()
+        self.ends = {name: end for name, end in self.ends.items() if end[0] not in self.voids}
+
+    def _note(self, row: Row, detail: Mapping[str, Any]) -> None:
+        name = row.node
+        if row.kind in OUTCOMES and name is not None:
+            self.ends[name] = (row.seq, row.kind)
+            if "version" in detail:
+                self.versions.add(detail["version"])
+        elif row.kind == BODY and name is not None:
+            self._bodies.add(name)
+            if "version" in detail:
+                self.versions.add(detail["version"])
+        elif row.kind == STEP and name is not None:
+            self.steps[name] = row.seq
+            self.recoveries.pop(name, None)  # it has come further than before
+        elif row.kind == VOID:
+            self.voids.add(detail["seq"])
+        elif row.kind == RETRY:
+            self._forgive()
+        elif row.kind == LIFE:
+            self._note_crash(detail.get("in_flight", {}))
+
+    def _note_crash(self, in_flight: Mapping[str, int]) -> None:
+        for name, attempt in in_flight.items():
+            if name not in self._bodies:
+                self.recoveries[name] += 1
+                self.attempts[name] = attempt
+
+    def _forgive(self) -> None:
+        self.recoveries.clear()
+        self.ends = {name: end for name, end in self.ends.items() if end[1] == DONE}
+
+    def has_ended(self, name: str, seq: int = 0) -> bool:
+        """Tell whether it is written what became of the node, after that row."""
+        return name in self.ends and self.ends[name][0] > seq
+
+    def counts(self, row: Row) -> bool:
+        """Tell whether this row says what became of its node."""
+        return row.node is not None and self.ends.get(row.node, (0, ""))[0] == row.seq
+
+
+class Replay:
+    """Tells an earlier life of a run again, before it goes on."""
+
+    def __init__(self, run: Replayed, ledger: Ledger, facts: Facts) -> None:
+        self._run = run
+        self._ledger = ledger
+        self._book = ledger.book
+        self.facts = facts
+        self._live: set[str] = set()  # nodes that go on in tasks of their own
+        self._told: dict[str, deque[Entry]] = {}  # what these want to happen next
+        self._news = Event()
+        self.graphs: dict[int, DAG] = {}
+        self.kept: dict[str, Recalled] = {}  # nodes to go on with when they get slots
+
+    def intercept(self, entry: Entry) -> bool:
+        """Take what a node wants to happen: it does when that moment is told."""
+        if entry.name is None or entry.name not in self._live:
+            return False
+        self._told.setdefault(entry.name, deque()).append(entry)
+        self._news.set()
+        return True
+
+    async def _next_of(self, name: str) -> Entry:
+        told = self._told.setdefault(name, deque())
+        while not told:
+            self._news = Event()
+            await self._news.wait()
+        return told.popleft()
+
+    def rest(self) -> Iterator[Entry]:
+        """Yield what nodes want to happen that goes beyond what was told."""
+        for told in self._told.values():
+            yield from told
+
+    # -- the telling
+
+    async def run(self, rows: Iterator[Row]) -> None:
+        """Tell it. Raises `ReplayError` where the program is not the one that was recorded."""
+        self._take_graph()
+        while chunk := await to_thread.run_sync(list, islice(rows, CHUNK)):
+            for row in chunk:
+                if row.seq not in self.facts.voids or row.kind in (DONE, STEP):
+                    await self._tell(row)
+                    self._run.tend()
+                    self._take_graph()
+
+    def _take_graph(self) -> None:
+        version = self._run.scheduler.version
+        if version in self.facts.versions and version not in self.graphs:
+            self.graphs[version] = self._run.scheduler.dag()
+
+    async def _tell(self, row: Row) -> None:
+        name = row.node
+        if row.kind == OUTSIDE:
+            self._land_written(row, None)
+        elif name is None:
+            return
+        elif row.kind == DONE:
+            await self._tell_done(row, name)
+        elif row.kind == BODY:
+            self._tell_body(row, name)
+        elif row.kind == STEP:
+            await self._tell_step(row, name)
+        elif row.kind in OUTCOMES:
+            await self._tell_failure(row, name)
+        elif row.kind == CANCEL:
+            self._run.cancel_node(name, Blame(Why.OUTSIDE))
+
+    def _recall(self, row: Row, name: str) -> Recalled:
+        """Return what the node's task has returned, for its expander to be called with again."""
+        detail = _detail(row)
+        self._recall_attempts(row, name, detail)
+        self._ledger.recall(row, detail.get("version"))
+        return Recalled(row, None if row.value is None else self._book.load(row.value))
+
+    def _recall_attempts(self, row: Row, name: str, detail: Mapping[str, Any]) -> None:
+        errors = [self._book.error(error) for error in detail.get("errors", ())]
+        if errors or (row.attempts or 1) > 1:
+            self._run.recall_attempts(name, row.attempts or 1, errors)
+
+    def _tell_body(self, row: Row, name: str) -> None:
+        call = self._recall(row, name)
+        went_on = self.facts.steps.get(name, 0) > row.seq
+        if went_on or (self.facts.has_ended(name, row.seq) and self.facts.ends[name][1] == DONE):
+            self._go_on(name, call)
+        else:
+            self.kept[name] = call
+
+    def _go_on(self, name: str, call: Recalled) -> None:
+        self._check_waiting(name)
+        self._live.add(name)
+        self._run.recall(name, call)
+
+    def _check_waiting(self, name: str) -> None:
+        status = self._run.scheduler.statuses().get(name)
+        if status not in WAITING and status is not RUNNING:
+            raise ReplayError(
+                f"node {name!r:.60} ran when the run was here before, and is "
+                f"{status or 'not in the graph'} now\n"
+                f"  help: let conditions depend on the result that they are called with alone",
+                name,
+            )
+
+    async def _tell_done(self, row: Row, name: str) -> None:
+        if row.seq in self.facts.voids:
+            self.kept[name] = self._recall(row, name)
+            return
+        if name not in self._live:
+            if not self._run.has_expander(name):
+                if row.change is not None:
+                    raise self._changed(name, ["it had an expander, and has none now"])
+                await self._complete(row, name)
+                return
+            self._go_on(name, self._recall(row, name))
+        entry = await self._next_of(name)
+        self._compare(row, entry, name)
+        self._live.discard(name)
+        if entry.change is not None:
+            self._land(name, entry.change, settled=False)
+        self._run.report_entry(entry)
+
+    async def _complete(self, row: Row, name: str) -> None:
+        self._forget(name)
+        self._check_waiting(name)
+        value = None if row.value is None else self._book.load(row.value)
+        self._recall_attempts(row, name, _detail(row))
+        await self._run.refold(name, value)
+        self._run.recall_outcome(
+            Entry(DONE, name, value=value, seconds=row.seconds or 0.0, started_at=row.started)
+        )
+
+    async def _tell_step(self, row: Row, name: str) -> None:
+        is_void = row.seq in self.facts.voids
+        if name not in self._live:
+            if not is_void:
+                self._land_written(row, name)
+            return
+        entry = await self._next_of(name)
+        self._compare(row, entry, name)
+        if is_void:
+            fault = Fault("invalid", name, "it was refused when the run was here before")
+            entry.end(ModificationError([fault], name))
+            return
+        assert entry.change is not None, "it is equal to one that was recorded"
+        self._land(name, entry.change, settled=entry.settled)
+        entry.version = self._run.scheduler.version
+        entry.end()
+
+    async def _tell_failure(self, row: Row, name: str) -> None:
+        if not self.facts.counts(row):  # it is to be tried again
+            if row.value is not None and name not in self._live:
+                self.kept[name] = self._recall(row, name)
+            return
+        if name in self._live:
+            self._run.interrupt_recalled(name)
+            await self._drop_rest(name)
+            self._live.discard(name)
+        self._forget(name)
+        detail = _detail(row)
+        error = self._book.error(detail["error"]) if "error" in detail else None
+        if detail.get("unstarted"):
+            assert error is not None, "it failed"
+            self._run.fail_unstarted(name, error)
+            return
+        if row.kind == FAILED:
+            self._check_waiting(name)
+        self._recall_attempts(row, name, detail)
+        self._run.recall_outcome(
+            Entry(
+                FAILED if row.kind == FAILED else CANCELLED,
+                name,
+                value=None if row.value is None else self._book.load(row.value),
+                error=error,
+                seconds=row.seconds or 0.0,
+                started_at=row.started,
+                reason=detail.get("reason"),
+                ends_run=detail.get("ends_run", False),
+                blame=blame_of(detail["blame"]) if "blame" in detail else None,
+            )
+        )
+
+    def _forget(self, name: str) -> None:
+        """Let go of what was kept of a node that is done."""
+        self.kept.pop(name, None)
+        self._ledger.bodies.pop(name, None)
+
+    async def _drop_rest(self, name: str) -> None:
+        while True:
+            entry = await self._next_of(name)
+            if entry.kind in OUTCOMES:
+                return
+            entry.end(Cancelled(f"node {name!r:.60} ended here when it ran before"))
+
+    # -- modifications
+
+    def _land_written(self, row: Row, by: str | None) -> None:
+        assert row.change is not None, "it is a modification"
+        self._land(by, read_modification(row.change, self._book.resolve), settled=False)
+        if by is not None:
+            self._ledger.grown.setdefault(by, set()).add(row.change)
+
+    def _land(self, by: str | None, change: DynamicModification, *, settled: bool) -> None:
+        """Land it as it did then: who was at work then, and was to be cancelled, is so now."""
+        for name in change.cancel_nodes:
+            if self.facts.has_ended(name) and name not in self._live:
+                self._run.recall_unfinished(name)
+        try:
+            self._run.recall_landing(by, change, settled=settled)
+        except ModificationError as error:
+            who = "from outside" if by is None else f"by {by!r:.60}"
+            raise ReplayError(
+                f"a modification {who} that had landed is refused now: {error}\n"
+                f"  help: go on with the program and the limits that the run began with",
+                by or "",
+            ) from error
+
+    def _compare(self, row: Row, entry: Entry, name: str) -> None:
+        kind = DONE if row.kind == DONE else STEP
+        if entry.kind != kind:
+            raise self._unlike(row, entry, name) from entry.error
+        text = "{}" if entry.change is None else written(entry.change)
+        if lines := differences(row.change or "{}", text):
+            raise self._changed(name, lines)
+
+    def _unlike(self, row: Row, entry: Entry, name: str) -> ReplayError:
+        if entry.kind == FAILED:
+            return self._changed(name, [f"it raised {error_text(entry.error)}"])
+        if entry.kind == STEP:
+            return self._changed(name, ["it yields more than it did"])
+        return self._changed(name, ["it yields less than it did"])
+
+    def _changed(self, name: str, lines: list[str]) -> ReplayError:
+        shown = "\n  ".join(lines[:SHOWN])
+        more = f"\n  and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
+        return ReplayError(
+            f"the expander of node {name!r:.60} does not do what it did before\n"
+            f"  {shown}{more}\n"
+            f"  help: let it depend on the node's name and result alone; what it looks up belongs "
+            f"into the node's task, whose result is recorded",
+            name,
+            lines,
+        )
+
+    # -- what is left
+
+    def poisoned(self) -> Iterator[tuple[str, NodePoisonedError]]:
+        """Yield the nodes that were at work at too many crashes, with the errors for them."""
+        for name, count in self.facts.recoveries.items():
+            if count >= self._book.max_recoveries and not self.facts.has_ended(name):
+                yield name, _poisoned(name, count)
+
+
+def _detail(row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(row.detail) if row.detail else {}
+    return found
+
+
+def _poisoned(name: str, count: int) -> NodePoisonedError:
+    return NodePoisonedError(
+        f"node {name!r:.60} was at work each of the {count} times when the process died\n"
+        f"  help: see what kills it; then execute(..., retry_failed=True) tries it again",
+        name,
+        count,
+    )
