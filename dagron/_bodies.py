@@ -139,9 +139,7 @@ class Bodies:
             self.notes[name] = note = Note()
         return note
 
-    def _may_retry(
-        self, name: str, retry: Retry | None, error: BaseException, failed: int
-    ) -> bool:
+    def _may_retry(self, name: str, retry: Retry | None, error: BaseException, failed: int) -> bool:
         return (
             retry is not None
             and failed < retry.attempts

@@ -320,9 +320,7 @@ class DynamicExecutor:
         settings = self._settings
         if observers:
             settings = settings._replace(observers=(*settings.observers, *observers))
-        return Shell(
-            self._dag, tasks, self._expanders, settings, timeout, run_id, retry_failed
-        )
+        return Shell(self._dag, tasks, self._expanders, settings, timeout, run_id, retry_failed)
 
     def _check_run_id(self, run_id: str) -> None:
         if self._settings.journal is None:

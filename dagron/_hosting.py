@@ -413,11 +413,14 @@ class Hosting(ABC):
         """Let happen again what is recorded of the run; or end it."""
         from dagron._replay import Facts, Replay
         from dagron._rows import LIFE, RETRY
+        from dagron._written import written_policy
 
         assert self._ledger is not None, "the run has a journal"
         ledger, book = self._ledger, self._ledger.book
         if book.is_new:
-            ledger.note(LIFE, {})
+            policy = self._settings.policy
+            default = {} if policy is None else {"policy": written_policy(policy)}
+            ledger.note(LIFE, {"keep": self._settings.keep, **default})
             return
         try:
             facts = await to_thread.run_sync(Facts, book.rows(), book.in_flight, self._retries)
@@ -439,6 +442,10 @@ class Hosting(ABC):
         if self._retries:
             ledger.note(RETRY, {})
         ledger.note(LIFE, {"in_flight": dict(book.in_flight)} if book.in_flight else {})
+        for row in replay.voids:
+            ledger.void(row)
+        for entry, refusal in replay.refused:
+            ledger.refuse(entry, refusal)
         for entry in replay.rest():
             ledger.queue(entry)
         for name, poison in replay.poisoned():

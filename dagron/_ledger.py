@@ -355,7 +355,8 @@ class Ledger:
             try:
                 entry.version = self._land(entry.name, entry.change, settled=entry.settled)
             except ModificationError as error:
-                self._void(entry)
+                assert entry.row is not None, "it was written"
+                self.void(entry.row)
                 forget_our_frames(error)
                 entry.end(error)
             else:
@@ -368,17 +369,22 @@ class Ledger:
         try:
             self._land(entry.name, entry.change)
         except ModificationError as error:
-            self._void(entry)
-            forget_our_frames(error)
-            entry.kind, entry.error, entry.change = FAILED, error, None
-            entry.reason = EXPANDER_FAILED
-            self.conclude(entry)
+            self.refuse(entry, error)
             return False
         return True
 
-    def _void(self, entry: Entry) -> None:
+    def refuse(self, entry: Entry, error: ModificationError) -> None:
+        """Fail a node, when that is written, since what its expander returned was refused."""
         assert entry.row is not None, "it was written"
-        self._append(Entry(VOID, None), node=entry.name, detail={"seq": entry.row.seq})
+        self.void(entry.row)
+        forget_our_frames(error)
+        entry.kind, entry.error, entry.change = FAILED, error, None
+        entry.reason = EXPANDER_FAILED
+        self.conclude(entry)
+
+    def void(self, row: Row) -> None:
+        """Write that the modification in this row was refused; nobody waits for it."""
+        self._append(Entry(VOID, None), node=row.node, detail={"seq": row.seq})
 
     # -- the end
 

@@ -24,6 +24,7 @@ from dagron._errors import (
 from dagron._graph import DAG
 from dagron._ledger import Entry, Ledger, blame_of
 from dagron._modification import DynamicModification
+from dagron._raised import forget_our_frames
 from dagron._results import error_text
 from dagron._rows import (
     BODY,
@@ -167,6 +168,9 @@ class Replay:
         self._news = Event()
         self.graphs: dict[int, DAG] = {}
         self.kept: dict[str, Recalled] = {}  # nodes to go on with when they get slots
+        # Modifications that are refused, since the process died before that was written.
+        self.refused: list[tuple[Entry, ModificationError]] = []
+        self.voids: list[Row] = []
 
     def intercept(self, entry: Entry) -> bool:
         """Take what a node wants to happen: it does when that moment is told."""
@@ -271,8 +275,10 @@ class Replay:
         entry = await self._next_of(name)
         self._compare(row, entry, name)
         self._live.discard(name)
-        if entry.change is not None:
-            self._land(name, entry.change, settled=False)
+        if entry.change is not None and (error := self._land(row, entry.change)) is not None:
+            entry.row = row
+            self.refused.append((entry, error))
+            return
         self._run.report_entry(entry)
 
     async def _complete(self, row: Row, name: str) -> None:
@@ -298,19 +304,22 @@ class Replay:
             entry.end(ModificationError([fault], name))
             return
         assert entry.change is not None, "it is equal to one that was recorded"
-        self._land(name, entry.change, settled=entry.settled)
+        error = self._land(row, entry.change, settled=entry.settled)
         entry.version = self._run.scheduler.version
-        entry.end()
+        entry.end(error)
 
     async def _tell_failure(self, row: Row, name: str) -> None:
         if not self.facts.counts(row):  # it is to be tried again
             if row.value is not None and name not in self._live:
                 self.kept[name] = self._recall(row, name)
             return
+        value = None if row.value is None else self._book.load(row.value)
         if name in self._live:
             self._run.interrupt_recalled(name)
-            await self._drop_rest(name)
+            value = (await self._drop_rest(name)).value
             self._live.discard(name)
+        elif name in self.kept:
+            value = self.kept[name].value
         self._forget(name)
         detail = _detail(row)
         error = self._book.error(detail["error"]) if "error" in detail else None
@@ -325,7 +334,7 @@ class Replay:
             Entry(
                 FAILED if row.kind == FAILED else CANCELLED,
                 name,
-                value=None if row.value is None else self._book.load(row.value),
+                value=value,
                 error=error,
                 seconds=row.seconds or 0.0,
                 started_at=row.started,
@@ -340,35 +349,40 @@ class Replay:
         self.kept.pop(name, None)
         self._ledger.bodies.pop(name, None)
 
-    async def _drop_rest(self, name: str) -> None:
+    async def _drop_rest(self, name: str) -> Entry:
         while True:
             entry = await self._next_of(name)
             if entry.kind in OUTCOMES:
-                return
+                return entry
             entry.end(Cancelled(f"node {name!r:.60} ended here when it ran before"))
 
     # -- modifications
 
     def _land_written(self, row: Row, by: str | None) -> None:
+        """Land what came from outside, or from a task that will run again."""
         assert row.change is not None, "it is a modification"
-        self._land(by, read_modification(row.change, self._book.resolve), settled=False)
-        if by is not None:
+        error = self._land(row, read_modification(row.change, self._book.resolve))
+        if by is not None and error is None:
             self._ledger.grown.setdefault(by, set()).add(row.change)
 
-    def _land(self, by: str | None, change: DynamicModification, *, settled: bool) -> None:
-        """Land it as it did then: who was at work then, and was to be cancelled, is so now."""
+    def _land(
+        self, row: Row, change: DynamicModification, *, settled: bool = False
+    ) -> ModificationError | None:
+        """Land it as it did then: who was at work then, and was to be cancelled, is so now.
+
+        Returns the error where it is refused: it was so then, or rows of what it added follow.
+        """
         for name in change.cancel_nodes:
             if self.facts.has_ended(name) and name not in self._live:
                 self._run.recall_unfinished(name)
         try:
-            self._run.recall_landing(by, change, settled=settled)
+            self._run.recall_landing(row.node, change, settled=settled)
         except ModificationError as error:
-            who = "from outside" if by is None else f"by {by!r:.60}"
-            raise ReplayError(
-                f"a modification {who} that had landed is refused now: {error}\n"
-                f"  help: go on with the program and the limits that the run began with",
-                by or "",
-            ) from error
+            forget_our_frames(error)
+            if row.kind != DONE:
+                self.voids.append(row)
+            return error
+        return None
 
     def _compare(self, row: Row, entry: Entry, name: str) -> None:
         kind = DONE if row.kind == DONE else STEP

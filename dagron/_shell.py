@@ -260,9 +260,7 @@ class Shell(Hosting):
             self._returned.append(call)
             self._wake_up()
         else:
-            self._conclude(
-                call.name, COMPLETED, call.value, None, call.seconds, call.started_at
-            )
+            self._conclude(call.name, COMPLETED, call.value, None, call.seconds, call.started_at)
 
     def _report_lost(self, call: Drained) -> None:
         name, started_at = call.name, call.started_at
@@ -488,9 +486,7 @@ class Shell(Hosting):
         note.before = attempts
         note.failed_before = attempts - recoveries if recoveries else 0
 
-    def recall_landing(
-        self, by: str | None, change: DynamicModification, *, settled: bool
-    ) -> None:
+    def recall_landing(self, by: str | None, change: DynamicModification, *, settled: bool) -> None:
         policy = self._policies.get(by) if by is not None else None
         if by is not None and policy is not None and isinstance(policy.keep, Fold):
             self.growing.begin(by, policy.keep)

@@ -258,9 +258,7 @@ def _of_lists(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
             yield f"{word} was {_text(was)}, is now {_text(is_)}"
 
 
-def _of_names(
-    noun: str, nouns: str, then: Iterable[str], now: Iterable[str]
-) -> Iterator[str]:
+def _of_names(noun: str, nouns: str, then: Iterable[str], now: Iterable[str]) -> Iterator[str]:
     then, now = dict.fromkeys(then), dict.fromkeys(now)
     for names, word in (
         ([name for name in then if name not in now], "not there any more"),

@@ -109,9 +109,7 @@ class MemoryBook:
                 self._journal.fails_after = left - len(rows)
             self._page.rows += rows
             self._journal.batches.append(len(rows))
-            assert [row.seq for row in self._page.rows] == list(
-                range(1, len(self._page.rows) + 1)
-            )
+            assert [row.seq for row in self._page.rows] == list(range(1, len(self._page.rows) + 1))
             done(None)
 
         thread = threading.Thread(target=write)
