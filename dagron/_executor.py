@@ -23,12 +23,12 @@ from dagron._modification import ExpanderFunction
 from dagron._names import checked_name, checked_run_id, did_you_mean, shown
 from dagron._policy import NodePolicy, checked_policy
 from dagron._results import ExecutionResult
+from dagron._rows import JournalLike
 from dagron._run import Run
 from dagron._settings import Settings
 from dagron._shell import Shell
 
 if TYPE_CHECKING:
-    from dagron.journal import Journal
     from dagron._showing import Showing
 
 
@@ -103,7 +103,7 @@ class DynamicExecutor:
         observers: Iterable[Callable[[Event], object]] = (),
         detect_blocking: float | None = None,
         keep: Word = "all",
-        journal: "Journal | None" = None,
+        journal: JournalLike | None = None,
     ) -> None:
         if not isinstance(dag, DAG):
             help = "write dagron.DAG.builder().add_node(...).build()"
@@ -376,7 +376,7 @@ def _check_mapping(parameter: str, value: object, what: str) -> None:
         )
 
 
-def _checked_journal(journal: object) -> Any:
+def _checked_journal(journal: JournalLike | None) -> JournalLike | None:
     if journal is None or hasattr(journal, "_open"):
         return journal
     help = "write journal=dagron.Journal('runs.db')"

@@ -36,7 +36,6 @@ from dagron._rows import (
     Book,
     Row,
 )
-
 from dagron._written import graph_differences, written
 
 SHOWN = 10  # differences in one error

@@ -1,12 +1,13 @@
 """What an executor has been told about its runs."""
 
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dagron._events import Event
 from dagron._keep import Word
 from dagron._limits import Limits
 from dagron._policy import NodePolicy
+from dagron._rows import JournalLike
 
 
 class Settings(NamedTuple):
@@ -22,7 +23,7 @@ class Settings(NamedTuple):
     observers: tuple[Callable[[Event], object], ...]
     detect_blocking: float | None
     keep: Word
-    journal: Any = None  # a `Journal`, of a room that is loaded on use
+    journal: JournalLike | None = None
 
     @property
     def groups(self) -> Collection[str]:

@@ -17,8 +17,8 @@ from dagron._drains import Drained
 from dagron._edge import Edge
 from dagron._errors import Cancelled, Fault, ModificationError, UnstorableError
 from dagron._family import Tally
-from dagron._growing import STREAMS
 from dagron._graph import DAG
+from dagron._growing import STREAMS
 from dagron._growth import asked_by
 from dagron._hosting import Hosting
 from dagron._keep import Fold
@@ -30,7 +30,6 @@ from dagron._raised import forget_our_frames, is_cancellation, keyboard_interrup
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
 from dagron._threads import unboxed
-
 
 if TYPE_CHECKING:
     from dagron._ledger import Entry
@@ -444,7 +443,8 @@ class Shell(Hosting):
         return self.scheduler.version
 
     def _cancel_entry(self, entry: "Entry") -> None:
-        assert entry.name is not None and entry.blame is not None, "it says who is to be cancelled"
+        assert entry.name is not None, "it says who is to be cancelled"
+        assert entry.blame is not None, "and why"
         self.cancel_node(entry.name, entry.blame)
 
     def _attempts_of(self, name: str) -> tuple[int, list[BaseException]]:

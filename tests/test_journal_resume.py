@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -13,7 +13,6 @@ from dagron import (
     DynamicExecutor,
     DynamicModification,
     DynamicNodeSpec,
-    Edge,
     ExecutionResult,
     Fold,
     NodePolicy,
@@ -29,7 +28,6 @@ class Program:
     """A graph with tasks and expanders that count what is called."""
 
     dag: DAG
-    settings: dict[str, Any]
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -49,7 +47,7 @@ class Program:
     def executor(self, journal: MemoryJournal) -> DynamicExecutor:
         return DynamicExecutor(self.dag, self.expanders(), journal=journal, **self.settings)  # type: ignore[arg-type]
 
-    settings = {}
+    settings: ClassVar[dict[str, Any]] = {}
 
     def tasks(self) -> dict[str, Callable[..., Any]]:
         raise NotImplementedError
@@ -63,7 +61,7 @@ def joined(inputs: dict[str, Any]) -> list[Any]:
 
 
 class FanOut(Program):
-    """An expander adds async and sync nodes in front of a merge, one with an expander of its own."""
+    """An expander adds async and sync nodes, one of which has an expander of its own."""
 
     dag = DAG.builder().add_edge("find", "merge").add_edge("find", "audit").build()
 
@@ -349,7 +347,7 @@ class Forgetful(Program):
     """Nodes that nobody needs any more are forgotten, also when they are told again."""
 
     dag = DAG.builder().add_edge("a", "b").add_edge("b", "c").build()
-    settings = {"keep": "leaves", "max_concurrency": 1}
+    settings: ClassVar[dict[str, Any]] = {"keep": "leaves", "max_concurrency": 1}
 
     def tasks(self) -> dict[str, Callable[..., Any]]:
         return {
