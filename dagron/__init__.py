@@ -2,7 +2,7 @@
 
 from types import FunctionType
 
-from dagron._current import check_cancelled, progress
+from dagron._current import Current, check_cancelled, current, progress
 from dagron._edge import Edge
 from dagron._errors import (
     BlockingWarning,
@@ -18,22 +18,26 @@ from dagron._errors import (
     GateError,
     GateRejectedError,
     GraphError,
+    GraphMismatchError,
     InternalError,
     InvalidNameError,
     LimitsInUseError,
     MissingExtraError,
     MissingTaskError,
     ModificationError,
+    NodePoisonedError,
     NodeTimeoutError,
     NotAwaitedError,
     RegistryClosedError,
     RegistryFullError,
+    ReplayError,
     RunFailedError,
     RunFinishedError,
     TaskSignatureError,
     UnknownGroupError,
     UnknownNodeError,
     UnknownRunError,
+    UnstorableError,
 )
 from dagron._events import (
     Event,
@@ -87,6 +91,7 @@ __all__ = [
     "BlockingWarning",
     "Cancelled",
     "ConditionError",
+    "Current",
     "CycleError",
     "DAGBuilder",
     "DagronError",
@@ -112,6 +117,7 @@ __all__ = [
     "GateRejectedError",
     "GraphDiff",
     "GraphError",
+    "GraphMismatchError",
     "GraphModified",
     "Grow",
     "InternalError",
@@ -128,6 +134,7 @@ __all__ = [
     "NodeCompleted",
     "NodeEvent",
     "NodeFailed",
+    "NodePoisonedError",
     "NodePolicy",
     "NodeProgress",
     "NodeReady",
@@ -142,6 +149,7 @@ __all__ = [
     "RegisteredRun",
     "RegistryClosedError",
     "RegistryFullError",
+    "ReplayError",
     "Retry",
     "Run",
     "RunFailedError",
@@ -156,11 +164,13 @@ __all__ = [
     "UnknownGroupError",
     "UnknownNodeError",
     "UnknownRunError",
+    "UnstorableError",
     "all_done",
     "all_succeeded",
     "any_succeeded",
     "at_least",
     "check_cancelled",
+    "current",
     "progress",
 ]
 

@@ -1,6 +1,7 @@
 """What a task can say to its run, from wherever in it: progress, and whether to stop."""
 
 from contextvars import ContextVar
+from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple, Protocol
 
@@ -14,6 +15,12 @@ class NodeHost(Protocol):
     """The run of a node, as seen from inside the node."""
 
     @property
+    def id(self) -> str: ...
+    @property
+    def uid(self) -> str:
+        """What tells the run from all others, also from one of the same id in another journal."""
+
+    @property
     def limits(self) -> object | None: ...
     @property
     def outer(self) -> "Here | None":
@@ -21,6 +28,7 @@ class NodeHost(Protocol):
 
     def groups_of(self, name: str) -> tuple[str, ...]: ...
     def is_cancelled(self, name: str) -> bool: ...
+    def attempt_of(self, name: str) -> int: ...
     def tell_progress(self, name: str, done: float, total: float | None, note: str) -> None: ...
     def is_own_task(self) -> bool: ...
     def deadline(self, name: str) -> float: ...
@@ -55,6 +63,44 @@ def here() -> Here | None:
     """Return the node whose code calls this, if there is one."""
     found = current_node.get()
     return None if found is None else Here._make(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The node whose task is running: see `current`.
+
+    ``attempt`` counts from 1; with a journal it also counts what was cut off when a process died.
+    """
+
+    run_id: str
+    node: str
+    attempt: int
+    uid: str
+
+    @property
+    def idempotency_key(self) -> str:
+        """64 hexadecimal digits that are the same in every attempt at this node of this run.
+
+        With a journal they are so after a crash, too: give them to a service that does a thing once
+        per key, and it is done once, however often the task is tried.
+        """
+        from hashlib import sha256  # on use
+
+        return sha256(f"{self.uid}\0{self.node}".encode()).hexdigest()
+
+
+def current() -> Current:
+    """Return where the caller is: the run, the node and its attempt; from a task, sync or async.
+
+    Raises `LookupError` outside a run.
+    """
+    node = here()
+    if node is None:
+        raise LookupError(
+            "dagron.current() was called outside of a run\n"
+            "  help: call it in a node's task; pass what it gives to what runs elsewhere"
+        )
+    return Current(node.run.id, node.name, node.run.attempt_of(node.name), node.run.uid)
 
 
 def progress(done: float, total: float | None = None, note: str = "") -> None:

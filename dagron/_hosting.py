@@ -43,7 +43,7 @@ from dagron._modification import DynamicModification
 from dagron._node_result import NodeResult
 from dagron._raised import broken_open, internal_error, keyboard_interrupt, leaves
 from dagron._reports import Reports
-from dagron._results import ExecutionResult
+from dagron._results import ExecutionResult, error_text
 from dagron._scheduler import Scheduler
 from dagron._settings import Settings
 from dagron._slots import Slots
@@ -352,7 +352,9 @@ class Hosting(ABC):
         expanders = self._standing
         untasked = [name for name in self.scheduler.statuses() if name not in self._tasks]
         graph = written_graph(self.scheduler.dag(), expanders, untasked)
-        book: Book = await to_thread.run_sync(self._settings.journal._open, self.id, graph)
+        journal = self._settings.journal
+        assert journal is not None, "it is asked for where there is one"
+        book: Book = await to_thread.run_sync(journal._open, self.id, graph)
         is_clean = False
         try:
             check_same_graph(book, self.id, graph)
@@ -453,7 +455,9 @@ class Hosting(ABC):
 
     def _fail_with(self, error: BaseException) -> None:
         """End the run with this error."""
-        self._failure = self._failure or error
+        if self._failure is None:
+            self._failure = error
+            self._cut = self.stream.cut = f"the run was ended: {error_text(error)}"
         self._stop()
 
     def _begin_attempt(self, name: str, attempt: int) -> None:

@@ -30,6 +30,7 @@ from dagron._rows import (
     DONE,
     END,
     FAILED,
+    OUTCOMES,
     OUTSIDE,
     STEP,
     VOID,
@@ -145,6 +146,7 @@ class Ledger:
         self.bodies: dict[str, Body] = {}
         # What an earlier life has landed from inside a task that will run again.
         self.grown: dict[str, set[str]] = {}
+        self.writing: set[str] = set()  # nodes whose outcome is on its way
         self._pending: list[Entry] = []
         self._sent: list[Entry] | None = None
         self._answers: deque[BaseException | None] = deque()  # of the writer
@@ -209,6 +211,7 @@ class Ledger:
     def conclude(self, entry: Entry) -> None:
         """Report an outcome when it is written."""
         assert entry.name is not None, "an outcome is a node's"
+        self.writing.add(entry.name)
         body = self.bodies.pop(entry.name, None)
         count, errors = self._attempts(entry.name)
         detail: dict[str, Any] = {}
@@ -344,6 +347,8 @@ class Ledger:
 
     def apply(self, entry: Entry) -> None:
         """Let an entry happen."""
+        if entry.kind in OUTCOMES and entry.name is not None:
+            self.writing.discard(entry.name)
         if entry.kind is DONE:
             if entry.change is None or self._has_landed(entry):
                 self._report(entry)

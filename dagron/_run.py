@@ -234,6 +234,8 @@ class Run:
             text = f": attempt {note.attempts} failed, and the next {_when(note.pause_until)}"
         elif note is not None and note.lingering is not None:
             text = f": attempt {note.attempts} is out of time, but its thread has not ended"
+        elif self._shell.is_being_written(name):
+            text = ": it has ended, and that is being written into the journal"
         elif name in scheduler.resting:
             text = ": it waits at a gate"
         else:

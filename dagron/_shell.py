@@ -98,6 +98,10 @@ class Shell(Hosting):
             self._wake_up()
             self.stream.catch_up()
 
+    def is_being_written(self, name: str) -> bool:
+        """Tell whether the node has ended, and that is not written yet."""
+        return self._ledger is not None and name in self._ledger.writing
+
     def note(self, name: str) -> Note | None:
         """Return what there is to say of a node in flight."""
         return None if self.is_over or self._group is None else self.bodies.notes.get(name)
@@ -277,6 +281,18 @@ class Shell(Hosting):
         policy = None if self.is_over else self._policies.get(name)
         return policy.groups if policy else ()
 
+    @property
+    def uid(self) -> str:
+        """What tells the run from all others, in any journal."""
+        return self.id if self._ledger is None else self._ledger.book.uid
+
+    def attempt_of(self, name: str) -> int:
+        """Return which attempt at a node is under way; from any thread."""
+        note = None if self.is_over else self.bodies.notes.get(name)
+        if note is None:
+            return 1
+        return note.before + (1 if note.attempts is None else note.attempts)
+
     def is_cancelled(self, name: str) -> bool:
         """Tell whether the node is to stop; from any thread."""
         if self.stopping or name in self._to_cancel:
@@ -449,9 +465,7 @@ class Shell(Hosting):
 
     def _attempts_of(self, name: str) -> tuple[int, list[BaseException]]:
         note = self.bodies.notes.get(name)
-        if note is None:
-            return 1, []
-        return note.before + (1 if note.attempts is None else note.attempts), note.errors
+        return self.attempt_of(name), [] if note is None else note.errors
 
     def has_expander(self, name: str) -> bool:
         return name in self._expanders

@@ -43,6 +43,9 @@ class MemoryJournal:
         self.max_recoveries = max_recoveries
         self.fails_after: int | None = None  # rows that can still be written
         self.batches: list[int] = []
+        self.hold = threading.Event()  # a transaction waits while this is not set
+        self.hold.set()
+        self.waiting = 0
 
     def _open(self, run_id: str, graph: str) -> "MemoryBook":
         is_new = run_id not in self.pages
@@ -101,6 +104,9 @@ class MemoryBook:
 
     def append(self, rows: Sequence[Row], done: Callable[[Exception | None], object]) -> None:
         def write() -> None:
+            self._journal.waiting += 1
+            self._journal.hold.wait(30)
+            self._journal.waiting -= 1
             left = self._journal.fails_after
             if left is not None and left < len(rows):
                 done(OSError("the disk is full"))
