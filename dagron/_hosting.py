@@ -354,7 +354,9 @@ class Hosting(ABC):
         graph = written_graph(self.scheduler.dag(), expanders, untasked)
         journal = self._settings.journal
         assert journal is not None, "it is asked for where there is one"
-        book: Book = await to_thread.run_sync(journal._open, self.id, graph)
+        used = [*self._tasks.values(), *(expander.function for expander in expanders.values())]
+        modules = {getattr(function, "__module__", None) or "" for function in used}
+        book: Book = await to_thread.run_sync(journal._open, self.id, graph, modules)
         is_clean = False
         try:
             check_same_graph(book, self.id, graph)

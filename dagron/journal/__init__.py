@@ -1,0 +1,8 @@
+"""Durable runs: everything that happened in a run, in one file, so that a killed run goes on.
+
+It is imported on use: a program that keeps no journal pays nothing for it.
+"""
+
+from dagron.journal._journal import Journal
+
+__all__ = ["Journal"]
