@@ -305,9 +305,9 @@ class Replay:
         self._run.recall_unfinished(name)
         entry = Entry(DONE, name, value=value, seconds=row.seconds or 0.0, started_at=row.started)
         entry.row = row
-        if change is not None and (error := self._land(row, change)) is not None:
+        if change is not None and (refusal := self._land(row, change)) is not None:
             self._ledger.recall(row, version)
-            self.refused.append((entry, error))
+            self.refused.append((entry, refusal))
             return
         self._forget(name)
         await self._run.refold(name, value)
