@@ -107,9 +107,9 @@ class Program:
         sys.stdin.readline()
     """
 
-    def __init__(self, path: Path | str, code: str) -> None:
+    def __init__(self, path: Path | str, code: str, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", dedent(self.HEAD) + dedent(code), str(path)],
+            [sys.executable, "-c", dedent(self.HEAD) + dedent(code), str(path), *arguments],
             cwd=ROOT / "tests",
             env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
             stdin=subprocess.PIPE,
