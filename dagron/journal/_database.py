@@ -345,6 +345,10 @@ _TOLD = {
 }
 
 
+# What using a connection may raise: the text of a damaged file is no text.
+FAILURES = (sqlite3.Error, OSError, UnicodeDecodeError)
+
+
 def failure(error: BaseException, path: str) -> JournalError:
     """Return what went wrong with the journal, in words; ``error`` is its cause."""
     if isinstance(error, JournalError):
@@ -358,6 +362,8 @@ def _in_words(error: BaseException, path: str) -> JournalError:
     if isinstance(error, OSError):
         return unusable(path, error)
     code = _code(error) if isinstance(error, sqlite3.Error) else None
+    if isinstance(error, UnicodeDecodeError):
+        return damaged(path)
     if code is None and isinstance(error, sqlite3.OperationalError):
         return damaged(path)  # what should be text is none
     if code == sqlite3.SQLITE_NOTADB:
