@@ -101,6 +101,11 @@ ROOMS = {
         "_style",
         "_legend",
         "_svg",
+        "_course",
+        "_packing",
+        "_ticks",
+        "_timeline_plan",
+        "_timeline",
         "__init__",
     ),
 }

@@ -5,5 +5,13 @@ from dagron.render._from_graph import picture_of_graph
 from dagron.render._from_result import picture_of_result
 from dagron.render._mermaid import to_mermaid
 from dagron.render._svg import to_svg
+from dagron.render._timeline import to_timeline_svg
 
-__all__ = ["picture_of_graph", "picture_of_result", "to_dot", "to_mermaid", "to_svg"]
+__all__ = [
+    "picture_of_graph",
+    "picture_of_result",
+    "to_dot",
+    "to_mermaid",
+    "to_svg",
+    "to_timeline_svg",
+]
