@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from dagron._blame import Blame, Why
 from dagron._errors import RunFailedError
@@ -173,6 +174,23 @@ class ExecutionResult:
         from dagron import render
 
         return render.to_timeline_svg(self)
+
+    def to_chrome_trace(self, path: str | Path) -> None:
+        """Write the run over time as JSON, for https://ui.perfetto.dev and chrome://tracing.
+
+        Slices never overlap within a lane. A node has one for each attempt, and one for its
+        expander, if that took a while; the last attempt says in its ``args`` what the node came to:
+        status, attempts, ``added_by``, the error's text, and for how many microseconds it had
+        waited for its turn. Modifications are instants. Nodes that never started, or were
+        forgotten, are not in it. Times are microseconds since the run began.
+
+        The file is there whole or not at all, and one that was there before is replaced. Raises
+        FileNotFoundError where the folder does not exist, IsADirectoryError where the path is a
+        folder, and whatever else the system says, as it says it.
+        """
+        from dagron import render
+
+        render.to_chrome_trace(self, path)
 
     def _repr_svg_(self) -> str:
         return self.to_svg()

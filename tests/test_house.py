@@ -106,6 +106,8 @@ ROOMS = {
         "_ticks",
         "_timeline_plan",
         "_timeline",
+        "_files",
+        "_trace",
         "__init__",
     ),
 }

@@ -6,10 +6,12 @@ from dagron.render._from_result import picture_of_result
 from dagron.render._mermaid import to_mermaid
 from dagron.render._svg import to_svg
 from dagron.render._timeline import to_timeline_svg
+from dagron.render._trace import to_chrome_trace
 
 __all__ = [
     "picture_of_graph",
     "picture_of_result",
+    "to_chrome_trace",
     "to_dot",
     "to_mermaid",
     "to_svg",

@@ -31,7 +31,8 @@ def _painted(colours: Colours) -> str:
             f".box>rect.again{{fill:{colours.box[0]};stroke:{colours.box[1]}}}",
             f".box>rect.after{{fill:{colours.paper}}}",
             f".hatch,.pause{{stroke:{colours.box[1]}}}",
-            f".box>rect.critical{{fill:none;stroke:{colours.text}}}",
+            f".box>rect.critical{{fill:none;stroke:{colours.edge}}}",
+            f".box>text.small{{fill:{colours.text}}}",
         ]
     )
 
