@@ -137,7 +137,13 @@ class ExecutionResult:
 
         return render.to_dot(render.picture_of_result(self, when, fold))
 
-    def to_svg(self, when: str | int = "after", *, fold: int | None = 12) -> str:
+    def to_svg(
+        self,
+        when: str | int = "after",
+        *,
+        fold: int | None = 12,
+        critical_path: bool = False,
+    ) -> str:
         """Return a picture of the run: an SVG document that stands alone.
 
         ``when="after"`` shows what became of each node, ``"before"`` the graph as it was written,
@@ -147,14 +153,18 @@ class ExecutionResult:
         Nodes that were added while it ran are dashed and say who added them; those that were
         removed by then are ghosts. Nodes added by one node are a family: one of more than ``fold``
         members (None: never) is one box with counts, beside which up to so many failures stand
-        alone. Edges are drawn as by `DAG.to_svg`. The same result gives the same text.
+        alone. Edges are drawn as by `DAG.to_svg`. With ``critical_path=True`` the picture of
+        "after" has an outline around the nodes of the `critical_path`: it is measured, so that it
+        may be another one in each run, and without it two runs that came to the same give the same
+        text. The same result always does.
 
         Raises `ValueError` for a moment that there was not. Of what was removed and rewired the
         last 10,000 changes are kept; a moment before them is refused as well, but for "before".
         """
         from dagron import render
 
-        return render.to_svg(render.picture_of_result(self, when, fold))
+        picture = render.picture_of_result(self, when, fold, critical_path=critical_path)
+        return render.to_svg(picture)
 
     def to_timeline_svg(self) -> str:
         """Return a picture of the run over time: an SVG document that stands alone.

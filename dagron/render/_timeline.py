@@ -6,7 +6,14 @@ from dagron._names import plural, shown_time
 from dagron._results import ExecutionResult, error_text
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 from dagron.render._course import Course, Work, course_of
-from dagron.render._legend import ADDED, Entry, drawn_legend, drawn_sign, entries_of_totals
+from dagron.render._legend import (
+    ADDED,
+    CRITICAL,
+    Entry,
+    drawn_legend,
+    drawn_sign,
+    entries_of_totals,
+)
 from dagron.render._plan import MARGIN, NAME_CELLS
 from dagron.render._style import Colours, document, sheet
 from dagron.render._text import cells, fitted, visible, xml
@@ -18,8 +25,7 @@ _SHAPES = """\
 .landing path.mark{stroke-width:1.4;stroke-dasharray:none}
 .box>rect.again,.box>rect.after{stroke-width:1.2;stroke-dasharray:none}
 .hatch{fill:none;stroke-dasharray:1.6 3.4}
-.pause{fill:none;stroke-width:1.2;stroke-dasharray:1 3;stroke-linecap:round}
-.box>rect.critical{stroke-width:1.6;stroke-dasharray:none}"""
+.pause{fill:none;stroke-width:1.2;stroke-dasharray:1 3;stroke-linecap:round}"""
 
 
 def _painted(colours: Colours) -> str:
@@ -31,7 +37,6 @@ def _painted(colours: Colours) -> str:
             f".box>rect.again{{fill:{colours.box[0]};stroke:{colours.box[1]}}}",
             f".box>rect.after{{fill:{colours.paper}}}",
             f".hatch,.pause{{stroke:{colours.box[1]}}}",
-            f".box>rect.critical{{fill:none;stroke:{colours.edge}}}",
             f".box>text.small{{fill:{colours.text}}}",
         ]
     )
@@ -196,10 +201,7 @@ def _entries(result: ExecutionResult, plan: Plan, critical: Collection[str]) -> 
         mark = f'<path class="mark" d="M7 -9v10{head}"/>'
         yield f'<g class="landing">{mark}</g>', f"the graph was changed{_changer(plan.marks)}"
     if any(bar.work.result.name in critical for bar in bars):
-        yield (
-            '<g class="box"><rect class="critical" y="-9" width="14" height="12" rx="4"/></g>',
-            "the critical path",
-        )
+        yield CRITICAL
 
 
 def _changer(marks: Iterable[Mark]) -> str:
