@@ -52,6 +52,7 @@ SHELL = (
     "_logs",
     "_calls",
     "_raised",
+    "_around",
     "_backend",
     "_conditions",
     "_current",
