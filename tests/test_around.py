@@ -349,6 +349,27 @@ async def test_an_observer_that_raises_around_a_node_is_dropped(
     assert wrong.events == 3  # the start of the run; of its first node, that it is ready and starts
 
 
+async def test_an_observer_that_raises_around_several_nodes_is_dropped_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What it had put around nodes in flight is left all the same, without another word."""
+    wrong = Wrong("around_attempt", "exit", ValueError())
+    inside = 0
+    met = anyio.Event()
+
+    async def meets() -> None:
+        nonlocal inside
+        inside += 1
+        if inside == 2:
+            met.set()
+        await met.wait()
+
+    dag = dagron.DAG.builder().add_node("a").add_node("b").build()
+    result = await run(DynamicExecutor(dag, observers=[wrong]), {"a": meets, "b": meets})
+    assert result.ok
+    assert result.dropped_observers == len(caplog.records) == 1
+
+
 async def test_what_is_around_cannot_swallow_a_failure() -> None:
     """A manager that returns True, one that raises the same error, and one that raises another
     leave the node FAILED with what its task raised, its traceback beginning in the task.

@@ -103,6 +103,7 @@ ROOMS = {
         "_svg",
         "__init__",
     ),
+    "integrations": ("_spans", "opentelemetry", "__init__"),
 }
 # What a module may import although it comes later: in a function, so that it is loaded on use.
 ON_USE = {"_graph": {"render.__init__"}, "_results": {"render.__init__", "_summary"}}
