@@ -69,11 +69,12 @@ class DynamicExecutor:
     ``observers`` are plain functions, which are called in the event loop with every event of every
     run, in order (see `dagron.events`); one that raises is logged and dropped. One that has a
     method ``around_node(run_id, node)``, or ``around_attempt(run_id, node, attempt)``, is asked for
-    a context manager around each node, or each call of its task: what it sets in context variables,
-    the task finds, also in a worker thread. It is entered and left in the node's own task in the
-    event loop; it sees what is raised in between, and cannot change it. Each sync node then has a
-    call of its own in a worker thread. With
-    ``detect_blocking=0.1``, an ``async def`` task that keeps the event loop from turning for a
+    a context manager around each node, its expander included, or around each call of its task: what
+    that sets in context variables, the code inside finds, also in a worker thread. It is entered
+    and left in the event loop, in the node's own task; it sees what is raised inside, and cannot
+    change it. Where there is one, each sync node has a call of its own in a worker thread.
+
+    With ``detect_blocking=0.1``, an ``async def`` task that keeps the event loop from turning for a
     tenth of a second is named in a `BlockingWarning` and a `LoopBlocked` event, once per node.
 
     ``keep`` says what stays of nodes that have completed: ``"all"``; ``"leaves"``, only those on

@@ -122,6 +122,17 @@ async def test_each_attempt_is_left_with_what_it_raised() -> None:
     assert len(result["a"].errors) == 3
 
 
+async def test_an_attempt_in_a_thread_is_left_with_what_it_raised() -> None:
+    """Also with a StopIteration, which no coroutine could raise."""
+    around = Around()
+
+    def stops() -> None:
+        raise StopIteration
+
+    await run(DynamicExecutor(chain("a"), observers=[around]), {"a": stops})
+    assert around.left == [("a 1", StopIteration), ("a", StopIteration)]
+
+
 async def test_an_expander_finds_what_is_around_its_node() -> None:
     """So do plain, async and generating expanders, and a fold; a task that grows the graph is in
     its attempt.
@@ -398,7 +409,7 @@ async def test_what_is_around_cannot_swallow_a_failure() -> None:
 
     swallowing = Wrong("around_node", "", KeyError())
     other = Wrong("around_node", "exit", KeyError())
-    observers = [swallowing, Same(), Again(), other]
+    observers = [Again(), swallowing, Same(), other]
     result = await run(DynamicExecutor(chain("a"), observers=observers), {"a": fails})
     error = result["a"].error
     assert isinstance(error, ValueError)

@@ -38,6 +38,7 @@ from dagron import (
     Retry,
 )
 from dagron.integrations.opentelemetry import OpenTelemetry
+from faults import new_objects_only
 from ways import GUARD, Way, adding, chain, changing, nothing
 
 
@@ -724,16 +725,27 @@ async def test_nothing_is_kept_of_nodes_that_have_ended(traces: Traces) -> None:
         for number in range(300):
             new = DynamicNodeSpec(f"x{number}", look, [name])
             spare = DynamicNodeSpec(f"y{number}", nothing, ["end"])
-            yield DynamicModification([new, spare])
+            lost = DynamicNodeSpec(f"z{number}", nothing, ["bad"])
+            yield DynamicModification([new, spare, lost])
             yield DynamicModification(remove_nodes=[f"y{number}"])
 
-    policy = NodePolicy(window=20)
-    dag = DAG.builder().add_node("a", policy=policy).add_edge("a", "end").build()
-    result = await traces.execute(dag, {"a": nothing, "end": nothing}, {"a": many}, keep="failures")
-    assert result.ok
+    policy = NodePolicy(window=20, trigger=dagron.all_done)
+    builder = DAG.builder().add_node("a", policy=policy)
+    dag = builder.add_edge("bad", "a").add_edge("a", "end").build()
+    tasks = {"a": nothing, "bad": fail, "end": nothing}
+    result = await traces.execute(dag, tasks, {"a": many}, keep="failures")
+    assert (result.failed, result.skipped) == (1, 300)
     assert len(held) == 300
     assert max(held) <= 25
     assert traces.observer._runs == {}
+
+
+async def test_a_result_that_is_kept_keeps_no_run(traces: Traces) -> None:
+    """What an exception has passed through, its spans included, does not keep the run alive."""
+    with new_objects_only() as alive:
+        result = await traces.execute(graph("a", "b"), {"a": fail, "b": nothing})
+        assert result.failed == 1
+        assert alive() == []
 
 
 def raising_span(traces: Traces, span: str, *, on_start: bool) -> None:
@@ -752,11 +764,18 @@ async def test_a_processor_that_raises_changes_no_node(
     nodes end as they would have, and the next run is traced again.
     """
     raising_span(traces, span, on_start=on_start)
-    tasks = {"a": nothing, "b": id_on_loop, "c": nothing, "d": id_here}
+    b_is_over = anyio.Event()
+
+    async def waits_and_fails() -> None:
+        await b_is_over.wait()
+        raise ValueError
+
+    go = lambda: anyio.from_thread.run_sync(b_is_over.set)
+    tasks = {"a": nothing, "b": id_on_loop, "c": go, "d": waits_and_fails}
     dag = chain("a", "b", "c").to_builder().add_node("d").build()
     executor = DynamicExecutor(dag, observers=[traces.observer])
     result = await executor.execute(tasks)
-    assert result.ok
+    assert (result.succeeded, result.failed) == (3, 1)
     assert result.dropped_observers == len(caplog.records) == 1
     assert caplog.records[0].name == "dagron"
     assert traces.open.spans == []
