@@ -20,6 +20,7 @@ from anyio import (
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
+from dagron._around import Around, puts_around
 from dagron._backend import Host
 from dagron._blame import Blame
 from dagron._blocking import watching
@@ -68,6 +69,7 @@ class Hosting(ABC):
 
     __slots__ = (
         "_abandonable",
+        "_around",
         "_attached",
         "_budget",
         "_bug",
@@ -152,7 +154,6 @@ class Hosting(ABC):
             raise internal_error(bug) from bug
         self._on_threads = self.scheduler.on_threads
         self._policies = self.scheduler.policies
-        self._may_drain = settings.max_concurrency is None  # else a node needs more than a thread
         self.results: dict[str, NodeResult] = {}
         self.stream = Stream(
             self.id,
@@ -162,6 +163,12 @@ class Hosting(ABC):
             self._be_interrupted,
             self._crash,
         )
+        stream = self.stream
+        self._around: Around | None = None
+        if settings.observers and puts_around(settings.observers):
+            self._around = Around(self.id, lambda: stream.observers, stream.drop)
+        # Else a node needs more than a thread, or a task of its own for what is around it.
+        self._may_drain = settings.max_concurrency is None and self._around is None
         self._conditions = Conditions(self.scheduler, self._value_of, self._be_interrupted)
         self.slots = Slots(self.scheduler, self._core, self._admit)
         self.bodies: Bodies
@@ -260,7 +267,7 @@ class Hosting(ABC):
         vars(self._conditions).clear()
         del self._tasks, self._parameters, self._expanders, self.results, self.scheduler
         del self._handles, self._on_threads, self._policies, self.stream, self.slots
-        del self._conditions, self._lanes, self._standing, self.tallies, self.times
+        del self._conditions, self._lanes, self._standing, self.tallies, self.times, self._around
 
     def _find_host(self) -> None:
         """Read from the current task where this run takes place."""
@@ -302,6 +309,7 @@ class Hosting(ABC):
             grow=self._grow_handle,
             is_cancelled=self.is_cancelled,
             on_retry=self._reports.retrying,
+            around=self._around,
         )
         self.growing = Growing(
             host,

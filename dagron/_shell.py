@@ -109,7 +109,7 @@ class Shell(Hosting):
 
         A ``call`` of its task that has ended in a draining thread is most of its body.
         """
-        value = reason = None
+        value = reason = entered = None
         seconds: float | None = None  # known when the body has ended
         started_at: float | None = None
         began = perf_counter()
@@ -121,13 +121,15 @@ class Shell(Hosting):
             else:
                 began, started_at = began - call.seconds, call.started_at
             current_node.set((self, name, None))
+            if self._around is not None:
+                entered = self._around.node(name)
             task = self._tasks.get(name)
             if task is None:
                 raise missing_task(name)
             policy = self._policies.get(name) if self._policies else None
             if policy is not None and isinstance(policy.keep, Fold):
                 self.growing.begin(name, policy.keep)
-            if policy is None and name not in self._on_threads:
+            if policy is None and entered is None and name not in self._on_threads:
                 if name in self._parameters:
                     arguments, keywords = self.bodies.arguments(name)
                     value = await task(*arguments, **keywords)
@@ -148,6 +150,8 @@ class Shell(Hosting):
                 await self.growing.finish(name, value)
         except BaseException as raised:
             error = unboxed(raised)
+            if entered is not None:
+                entered.leave(error)
             if seconds is None:
                 note = self.bodies.notes.get(name)
                 has_attempts = note is not None and note.attempts is not None
@@ -155,6 +159,8 @@ class Shell(Hosting):
             if not self._report_failure(name, error, value, seconds, started_at, reason):
                 raise
         else:
+            if entered is not None:
+                entered.leave(None)
             self._report(name, COMPLETED, value, None, seconds, started_at)
         if (current_task := self._host.current_task) and current_task().cancelling():
             await self._host.absorb_cancellation()

@@ -53,6 +53,7 @@ SHELL = (
     "_logs",
     "_calls",
     "_raised",
+    "_around",
     "_backend",
     "_conditions",
     "_current",
@@ -110,6 +111,7 @@ ROOMS = {
         "_trace",
         "__init__",
     ),
+    "integrations": ("_spans", "opentelemetry", "__init__"),
 }
 # What a module may import although it comes later: in a function, so that it is loaded on use.
 ON_USE = {"_graph": {"render.__init__"}, "_results": {"render.__init__", "_summary"}}

@@ -100,8 +100,10 @@ def test_a_page_tells_what_happens(
     story: list[tuple[Block, str | None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Python block of the documentation runs as it stands and prints what the page says."""
-    if any("import stamina" in block.text for block, _ in story) and not find_spec("stamina"):
-        pytest.skip("the extra 'docs' is not installed")
+    for library in ("stamina", "opentelemetry"):
+        needs_it = any(re.search(rf"(import|from) {library}\b", block.text) for block, _ in story)
+        if needs_it and not find_spec(library):
+            pytest.skip("the extra 'docs' is not installed")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     for block, expected in story:
