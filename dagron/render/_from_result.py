@@ -188,7 +188,7 @@ class _Drawing:
             origin = "" if "" in origins else f"added by {len(origins):,} nodes"
         first = self._at.ghosts.get(names[0])
         fate = _fate(first) if first else ""  # one for all: see `Removed`
-        return Box(_pattern(names), _status(counts), counts, origin, fate)
+        return Box(_pattern(names), _status(counts), counts, origin, fate, members=names)
 
     def _word(self, name: str) -> str:
         if name in self._at.ghosts:

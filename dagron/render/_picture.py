@@ -38,7 +38,7 @@ class Box(NamedTuple):
 
     ``counts`` says of a folded box how many of its nodes have which status, and is empty for a
     node. ``origin`` says who added the node while the graph ran, ``fate`` who removed it;
-    ``detail`` is the rest of what is worth knowing.
+    ``detail`` is the rest of what is worth knowing. ``members`` names the nodes of a folded box.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Box(NamedTuple):
     origin: str = ""
     fate: str = ""
     detail: str = ""
+    members: Sequence[str] = ()
 
     @property
     def is_fold(self) -> bool:

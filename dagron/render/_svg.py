@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from dagron._status import FAILED
 from dagron.render._layers import Line, line_of
@@ -25,11 +26,23 @@ MOST_FAILURES = 1_000  # that are shown in any case
 _ARROW = 6
 
 
+class Drawn(NamedTuple):
+    """The text of a picture, and the boxes in it: that with the id ``n3`` is ``boxes[3]``."""
+
+    text: str
+    boxes: Sequence[Box]
+
+
 def to_svg(picture: Picture) -> str:
     """Return the text of a picture that stands alone; the same picture gives the same text.
 
     Of more than 3,000 boxes the first 3,000 are drawn, failures before others, with a note.
     """
+    return drawn(picture).text
+
+
+def drawn(picture: Picture, style: str = f"<style>{STYLE}</style>") -> Drawn:
+    """Return the picture; without a ``style`` it needs `STYLE` from the page that it stands on."""
     summary = picture.summary()
     picture = _capped(picture)
     plan = planned(picture)
@@ -39,12 +52,12 @@ def to_svg(picture: Picture) -> str:
     legend, width, height = drawn_legend(picture, notes, plan.width, plan.height)
     width += MARGIN
     height += MARGIN
-    return "\n".join(
+    text = "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="dagron" role="img" '
             f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
             f'aria-label="{xml(summary)}">',
-            f"<style>{STYLE}</style>",
+            *([style] if style else ()),
             f'<rect class="paper" width="{width}" height="{height}" rx="8"/>',
             *_drawn_lines(plan),
             *map(_drawn_box, range(len(plan.rects)), picture.boxes, plan.rects),
@@ -52,6 +65,7 @@ def to_svg(picture: Picture) -> str:
             "</svg>\n",
         ]
     )
+    return Drawn(text, picture.boxes)
 
 
 def _capped(picture: Picture) -> Picture:

@@ -23,9 +23,14 @@ _PLAIN = re.compile(r"[^\W_]+(?:[ _:/-](?=[^\W_])[^\W_]+)*")
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 
 
+def xml_text(text: str) -> str:
+    """Return the text with U+FFFD for what XML cannot hold."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def xml(text: str) -> str:
     """Return the text for an attribute or an element; what XML cannot hold becomes U+FFFD."""
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text).translate(_XML)
+    return xml_text(text).translate(_XML)
 
 
 def dot(text: str) -> str:
