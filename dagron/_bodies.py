@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from math import inf
-from time import perf_counter
+from time import perf_counter, time
 from types import CoroutineType
 from typing import Any
 
@@ -27,11 +27,21 @@ EXPANDER = "the expander of node"
 class Note:
     """What there is to say of a node in flight that is no plain call of its task."""
 
-    __slots__ = ("attempts", "errors", "lingering", "pause_until", "seconds", "thread_began")
+    __slots__ = (
+        "attempts",
+        "earlier",
+        "errors",
+        "lingering",
+        "pause_until",
+        "seconds",
+        "thread_began",
+    )
 
     def __init__(self) -> None:
         self.attempts: int | None = None  # how often its task was started, if it has a policy
         self.seconds = 0.0  # in all attempts
+        # Of all attempts but the last: the seconds in it, and when the next one began.
+        self.earlier: list[tuple[float, float]] | None = None
         self.errors: list[BaseException] = []  # of attempts that failed
         self.pause_until: float | None = None  # by the loop's clock, while it waits in between
         self.lingering: ThreadCall | None = None  # a thread that was given up
@@ -116,6 +126,8 @@ class Bodies:
                     note.seconds += perf_counter() - began
             assert policy.retry is not None
             await self._pause(name, note, policy.retry)
+            note.earlier = note.earlier or []
+            note.earlier.append((note.seconds - before, time()))
 
     def note(self, name: str) -> Note:
         """Return what there is to say of a node, made where there is nothing yet."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from math import inf
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, ParamSpec, TypeVar, cast
 
 from anyio import (
@@ -44,6 +44,7 @@ from dagron._scheduler import Scheduler
 from dagron._settings import Settings
 from dagron._slots import Slots
 from dagron._stream import Stream
+from dagron._times import Times
 
 # A large ready set becomes tasks batch by batch, one batch per pass of the event loop: the first
 # nodes end before the last are created, and the program's other tasks get their turn. A batch is so
@@ -112,6 +113,7 @@ class Hosting(ABC):
         "stopping",
         "stream",
         "tallies",
+        "times",
     )
 
     def __init__(
@@ -166,6 +168,7 @@ class Hosting(ABC):
         self.growing: Growing
         # Of forgotten nodes, and of folds, by the node that added them.
         self.tallies: dict[str | None, Tally] = {}
+        self.times = Times()
         self._host: Host = cast("Host", None)  # from when `main` has begun
         self._abandonable = False
         self._host_task = 0
@@ -257,7 +260,7 @@ class Hosting(ABC):
         vars(self._conditions).clear()
         del self._tasks, self._parameters, self._expanders, self.results, self.scheduler
         del self._handles, self._on_threads, self._policies, self.stream, self.slots
-        del self._conditions, self._lanes, self._standing, self.tallies
+        del self._conditions, self._lanes, self._standing, self.tallies, self.times
 
     def _find_host(self) -> None:
         """Read from the current task where this run takes place."""
@@ -336,6 +339,7 @@ class Hosting(ABC):
 
     async def _main(self) -> ExecutionResult:
         began = perf_counter()
+        self.times.began = time()
         log(DEBUG, self.id, None, "run %s started", self.id)
         try:
             async with create_task_group() as self._group:
@@ -381,6 +385,7 @@ class Hosting(ABC):
                     self._cut,
                     perf_counter() - began,
                     self.tallies,
+                    self.times,
                 )
             except Exception as bug:
                 self._bug = bug

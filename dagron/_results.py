@@ -11,6 +11,7 @@ from dagron._history import History
 from dagron._names import plural
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, NodeResult
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
+from dagron._times import Times
 
 SHOWN_FAILURES = 10
 SHOWN_TEXT = 600  # characters of one failure's text
@@ -37,6 +38,7 @@ class ExecutionResult:
     __slots__ = (
         "_history",
         "_tallies",
+        "_times",
         "cancelled",
         "dag",
         "dropped_observers",
@@ -63,6 +65,7 @@ class ExecutionResult:
         dropped_observers: int = 0,
         tallies: Mapping[str | None, Tally] | None = None,
         history: History | None = None,
+        times: Times | None = None,
     ) -> None:
         counts = Counter(result.status for result in node_results.values())
         self.node_results = node_results
@@ -74,6 +77,7 @@ class ExecutionResult:
         self.dropped_observers = dropped_observers
         self._tallies = tallies or {}
         self._history = history or History(dag)
+        self._times = times or Times()
         self.forgotten = sum(tally.count for tally in self._tallies.values())
         self.succeeded = counts[COMPLETED] + self.forgotten
         self.failed = counts[FAILED]

@@ -29,6 +29,7 @@ from dagron._raised import forget_our_frames, is_cancellation, keyboard_interrup
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
 from dagron._threads import unboxed
+from dagron._times import Landing, spans_of
 
 
 class Shell(Hosting):
@@ -141,6 +142,7 @@ class Shell(Hosting):
             reason = EXPANDER_FAILED
             if name in self._expanders and name not in self._to_cancel:
                 await self._expand(name, value, policy)
+                self.times.ended[name] = time()
             if self.growing.folds and name not in self._to_cancel:
                 reason = FOLD_FAILED
                 await self.growing.finish(name, value)
@@ -264,6 +266,7 @@ class Shell(Hosting):
         if self._group is not None and self.drains.offers and touches_others(modification):
             self._settle()
         needs = {node: read.names() for node, read in parameters.items()} if parameters else None
+        version = self.scheduler.version
         untaken: Collection[tuple[str, str]] = ()
         broken: Mapping[tuple[str, str], BaseException] = {}
         try:
@@ -286,6 +289,10 @@ class Shell(Hosting):
         except Exception as bug:
             self._crash(bug)
             raise
+        if version != self.scheduler.version:
+            added, removed = len(modification.add_nodes), len(modification.remove_nodes)
+            landed = Landing(version + 1, time(), by, added, removed, settled)
+            self.times.landings.append(landed)
         for spec in modification.add_nodes:
             self._tasks[spec.name] = spec.task
         self._parameters.update(parameters)
@@ -392,8 +399,13 @@ class Shell(Hosting):
             reason,
             tuple(errors),
         )
+        if note.earlier and started_at is not None:
+            self.times.attempts[name] = spans_of(started_at, note.earlier, seconds)
+        if name in self._expanders and started_at is not None:
+            self.times.ended[name] = time()
         children: Collection[str] = ()
         if name in self.scheduler.offspring.unfinished:
+            self.times.ended[name] = time()
             children = self._end_growth(name, status)
         if status is COMPLETED:
             self._succeed(name, value)
@@ -440,6 +452,7 @@ class Shell(Hosting):
                 continue
             result = self.results.pop(name)
             self._tally(result.added_by).add(result.duration_seconds)
+            self.times.forget(name)
             self._tasks.pop(name, None)
             self._parameters.pop(name, None)
             self.bodies.values.pop(name, None)

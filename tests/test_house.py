@@ -30,6 +30,7 @@ PURE = (
     "_landing",
     "_graph",
     "_history",
+    "_times",
     "_node_result",
     "_family",
     "_critical_path",
