@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from dagron._blame import Blame, Why
 from dagron._errors import RunFailedError
@@ -12,6 +13,9 @@ from dagron._names import plural
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, NodeResult
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 from dagron._times import Times
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SHOWN_FAILURES = 10
 SHOWN_TEXT = 600  # characters of one failure's text
@@ -154,6 +158,35 @@ class ExecutionResult:
         from dagron import render
 
         return render.to_svg(render.picture_of_result(self, when, fold))
+
+    def save_html(
+        self,
+        path: "str | Path",
+        *,
+        title: str | None = None,
+        results: bool = True,
+        fold: int | None = 12,
+    ) -> "Path":
+        """Write the run into one HTML file that loads nothing from anywhere; return its path.
+
+        Opened in a browser, from a disk or from a server, it shows the graph before, while and
+        after it grew, the timeline, the summary, and what happened when. One filter, by name, by
+        state and by who added a node, is for all of them, and what is known of a node is a click
+        away: its times, its attempts, the tracebacks of its errors, why it was skipped, who added
+        it, what it depended on, and the beginning of its result's ``repr()``. ``results=False``
+        leaves that out, for results that not everybody may see. ``title`` is the headline,
+        ``fold`` is that of `to_svg`.
+
+        The file is written beside its place and then put there, over a file of that name: nobody
+        finds half of it. Of more than 3,000 nodes it tells of 3,000, of failures first, and says
+        so. The same result gives the same file. Raises `IsADirectoryError` where the path is a
+        folder and `FileNotFoundError` where it is in none that there is.
+        """
+        from dagron import render
+
+        target = render.checked_path(path)
+        render.write(render.to_html(self, title, results, fold), target)
+        return target
 
     def _repr_svg_(self) -> str:
         return self.to_svg()

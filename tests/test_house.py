@@ -101,6 +101,11 @@ ROOMS = {
         "_style",
         "_legend",
         "_svg",
+        "_html_text",
+        "_html_data",
+        "_html_log",
+        "_html",
+        "_html_file",
         "__init__",
     ),
 }

@@ -1,9 +1,20 @@
-"""Pictures of graphs and of runs: Mermaid, DOT and SVG, without any dependency."""
+"""Pictures of graphs and of runs, Mermaid, DOT and SVG, and a page: without any dependency."""
 
 from dagron.render._dot import to_dot
 from dagron.render._from_graph import picture_of_graph
 from dagron.render._from_result import picture_of_result
+from dagron.render._html import to_html
+from dagron.render._html_file import checked_path, write
 from dagron.render._mermaid import to_mermaid
 from dagron.render._svg import to_svg
 
-__all__ = ["picture_of_graph", "picture_of_result", "to_dot", "to_mermaid", "to_svg"]
+__all__ = [
+    "checked_path",
+    "picture_of_graph",
+    "picture_of_result",
+    "to_dot",
+    "to_html",
+    "to_mermaid",
+    "to_svg",
+    "write",
+]

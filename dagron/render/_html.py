@@ -55,16 +55,14 @@ def to_html(
     script = _asset("page.js")
     parts = {
         "policy": _policy(script, [style]),
-        "title": _text(title or f"A run of {plural(len(result.node_results) + result.forgotten, 'node')}"),
+        "title": _text(headline(result) if title is None else title),
         "style": style,
-        "verdict": "ok" if result.ok else "not-ok",
-        "headline": _text(headline(result)),
+        "headline": _headline(result, title),
         "began": _time(began),
         "pictures": "\n".join(_picture(moments, number) for number in range(len(moments))),
         "timeline": "",
         "summary": "\n".join(
-            f"<dt>{_text(term)}</dt><dd>{_lines(lines)}</dd>"
-            for term, lines in sections_of(result)
+            f"<dt>{_text(term)}</dt><dd>{_lines(lines)}</dd>" for term, lines in sections_of(result)
         ),
         "notes": _notes(_left_out(roll, len(entries))),
         "data": _json(data),
@@ -113,6 +111,13 @@ def _picture(moments: Sequence[Moment], number: int) -> str:
 # -- the rest of the page
 
 
+def _headline(result: ExecutionResult, title: str | None) -> str:
+    verdict = "verdict" if result.ok else "verdict not-ok"
+    if title is None:
+        return f'<h1 class="{verdict}">{_text(headline(result))}</h1>'
+    return f'<h1>{_text(title)}</h1>\n<p class="{verdict}">{_text(headline(result))}</p>'
+
+
 def _left_out(roll: Roll, entries: int) -> Iterator[str]:
     """Say what the page does not tell, or nobody knows."""
     result = roll.result
@@ -148,7 +153,9 @@ def _time(began: float | None) -> str:
         return ""
     moment = datetime.fromtimestamp(began, UTC)
     iso = moment.isoformat(timespec="seconds")
-    return f'<p class="began">Began <time datetime="{iso}">{moment:%Y-%m-%d %H:%M:%S} UTC</time></p>'
+    return (
+        f'<p class="began">Began <time datetime="{iso}">{moment:%Y-%m-%d %H:%M:%S} UTC</time></p>'
+    )
 
 
 def _policy(script: str, styles: Sequence[str]) -> str:

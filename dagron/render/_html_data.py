@@ -98,7 +98,7 @@ class _Telling:
         return data | self._origin(removal.added_by, removal.added_in)
 
     def _origin(self, added_by: str | None, added_in: int) -> Data:
-        """Return who added a node: ``by`` is None for one from outside, missing for an initial one."""
+        """Return who added a node: ``by`` is None for one from outside; an initial one has none."""
         if added_by is None and not added_in:
             return {}
         data: Data = {"by": None if added_by is None else visible(added_by), "landed": added_in}
@@ -128,7 +128,9 @@ class _Telling:
         self._tracebacks += 1
         if self._tracebacks <= MOST_TRACEBACKS:
             return traceback_text(error)
-        return f"The page has the tracebacks of the first {MOST_TRACEBACKS} errors: this is a later one."
+        return (
+            f"The page has the tracebacks of the first {MOST_TRACEBACKS} errors, not of this one."
+        )
 
     # -- neighbours
 

@@ -1,6 +1,7 @@
 """What happened in a run, one thing after another, told from what its result holds."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from dagron._blame import Blame, Why
@@ -154,7 +155,7 @@ class _Log:
             return
         spans = self._times.attempts.get(node.name, ())
         yield Entry(self._since(node.started_at), "started", number, "")
-        for attempt, (span, following) in enumerate(zip(spans, spans[1:], strict=False), 1):
+        for attempt, (span, following) in enumerate(pairwise(spans), 1):
             error = error_line(node.errors[attempt - 1]) if attempt <= len(node.errors) else ""
             yield Entry(self._since(span[1]), "retried", number, f"attempt {attempt}: {error}")
             again = f"attempt {attempt + 1} of {node.attempts}"

@@ -51,8 +51,8 @@ def _asked(ask: Callable[[], str], value: object) -> str:
 
 
 def _clipped(text: str, most: int) -> str:
-    """Return the text without its middle where it is too long: a traceback tells most at its end."""
+    """Return a text that is too long without its middle: a traceback tells most at its end."""
     if len(text) <= most:
         return text
-    left_out = len(text) - most
-    return f"{text[: most // 3]}\n... {left_out:,} characters are left out here ...\n{text[-(most - most // 3) :]}"
+    head, tail = text[: most // 3], text[-(most - most // 3) :]
+    return f"{head}\n... {len(text) - most:,} characters are left out here ...\n{tail}"

@@ -207,12 +207,22 @@
       (family.value === "" || familyOf(node) === family.value));
     for (const [element, members] of marks) element.classList.toggle("out", isOn && !members.some((index) => hits[index]));
     document.body.classList.toggle("filtered", isOn);
+    if (isOn) document.querySelectorAll(".sheet").forEach(reveal);
     find("clear").disabled = !isOn;
     const count = hits.filter(Boolean).length;
     find("found").value = isOn ? `${count.toLocaleString("en")} of ${nodes.length.toLocaleString("en")} nodes` : "";
     chosen = isOn ? entries.filter(([, , index]) => index !== null && hits[index]) : entries;
     find("entries").replaceChildren();
     grow();
+  }
+
+  // Scroll a sheet, and nothing else, to the first element that the filter lets through.
+  function reveal(sheet) {
+    const first = marks.find(([element]) => !element.classList.contains("out") && sheet.contains(element) && element.getClientRects().length);
+    if (!first) return;
+    const [box, view] = [first[0].getBoundingClientRect(), sheet.getBoundingClientRect()];
+    if (box.top < view.top || box.bottom > view.bottom) sheet.scrollTop += box.top - view.top - 40;
+    if (box.left < view.left || box.right > view.right) sheet.scrollLeft += box.left - view.left - 40;
   }
 
   find("text").addEventListener("input", filter);
@@ -230,9 +240,9 @@
   let chosen = entries;
 
   function row([time, kind, index, text]) {
-    const element = make("tr", index === null ? { class: "run" } : { "data-index": index });
+    const element = make("tr", index === null ? { class: "run" } : { class: kind, "data-index": index });
     element.append(
-      make("td", {}, time === null ? "" : `${time.toFixed(3)} s`),
+      time === null ? make("td", { title: "It is not known when." }, "\u2013") : make("td", {}, `${time.toFixed(3)} s`),
       make("td", {}, make("span", { class: `state ${kind}` }, WORDS[kind])),
       make("td", {}, ...(index === null ? [] : [link(index)])),
       make("td", {}, text ?? ""));
