@@ -13,9 +13,8 @@ from dagron._names import plural
 from dagron._results import ExecutionResult
 from dagron._summary import headline, sections_of
 from dagron.render._from_result import When, picture_of_result
-from dagron.render._html_data import MOST_TRACEBACKS, Roll, folds_of, nodes_of
+from dagron.render._html_data import Roll, folds_of, nodes_of
 from dagron.render._html_log import MOST_ENTRIES, began_at, entries_of
-from dagron.render._style import STYLE
 from dagron.render._svg import Drawn, drawn
 from dagron.render._text import visible, xml
 
@@ -42,6 +41,8 @@ def to_html(
     roll = Roll(result)
     began = began_at(roll)
     moments = list(_moments(result, fold))
+    pictures = "\n".join(_picture(moments, number) for number in range(len(moments)))
+    pictures, style = _without_styles(pictures, _asset("page.css"))
     entries = entries_of(roll)
     data = {
         "nodes": nodes_of(roll, began, with_results),
@@ -51,15 +52,14 @@ def to_html(
             for moment in moments
         ],
     }
-    style = f"{_asset('page.css')}{STYLE}"
     script = _asset("page.js")
     parts = {
-        "policy": _policy(script, [style]),
+        "policy": _policy(script, style),
         "title": _text(headline(result) if title is None else title),
         "style": style,
         "headline": _headline(result, title),
         "began": _time(began),
-        "pictures": "\n".join(_picture(moments, number) for number in range(len(moments))),
+        "pictures": pictures,
         "timeline": "",
         "summary": "\n".join(
             f"<dt>{_text(term)}</dt><dd>{_lines(lines)}</dd>" for term, lines in sections_of(result)
@@ -100,7 +100,13 @@ def _between(result: ExecutionResult, size: int) -> list[int]:
 
 
 def _drawn(result: ExecutionResult, when: When, fold: int | None) -> Drawn:
-    return drawn(picture_of_result(result, when, fold), style="")
+    return drawn(picture_of_result(result, when, fold))
+
+
+def _without_styles(pictures: str, style: str) -> tuple[str, str]:
+    """Return the pictures, and the style with theirs behind it, each of them once."""
+    theirs = dict.fromkeys(_STYLE_ELEMENT.findall(pictures))
+    return _STYLE_ELEMENT.sub("", pictures), "".join([style, *theirs])
 
 
 def _picture(moments: Sequence[Moment], number: int) -> str:
@@ -139,8 +145,6 @@ def _left_out(roll: Roll, entries: int) -> Iterator[str]:
         yield f"When the first {plural(unknown, 'modification')} landed is not known any more."
     if entries == MOST_ENTRIES:
         yield f"Of the events the first {MOST_ENTRIES:,} are shown."
-    if sum(len(node.errors) for node in result.node_results.values()) > MOST_TRACEBACKS:
-        yield f"Of the tracebacks the first {MOST_TRACEBACKS:,} are shown."
 
 
 def _notes(notes: Iterator[str]) -> str:
@@ -158,12 +162,12 @@ def _time(began: float | None) -> str:
     )
 
 
-def _policy(script: str, styles: Sequence[str]) -> str:
+def _policy(script: str, style: str) -> str:
     """Return what the page may do: run its own script, look as it does, and nothing else."""
-    looks = " ".join(map(_digest, styles))
     return (
-        f"default-src 'none'; script-src {_digest(script)}; style-src {looks}; base-uri 'none'; "
-        "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+        f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; "
+        "base-uri 'none'; form-action 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
 

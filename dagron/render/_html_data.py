@@ -85,8 +85,7 @@ class _Telling:
             data["attempts"] = node.attempts
         if node.reason:
             data["reason"] = lines_of(node.reason)
-        if errors := self._errors(node):
-            data["errors"] = errors
+        data |= self._errors(node)
         if self._with_results and node.result is not None:
             data["result"] = result_text(node.result)
         return data | self._neighbours(node.name)
@@ -108,21 +107,29 @@ class _Telling:
 
     # -- errors
 
-    def _errors(self, node: NodeResult) -> list[Data]:
-        attempts = list(node.errors)
-        last = node.error
-        told = [
-            (f"Attempt {number} failed: " if len(attempts) > 1 else "", error)
-            for number, error in enumerate(attempts, 1)
-        ]
+    def _errors(self, node: NodeResult) -> Data:
+        """Return what went wrong: in the attempts, and after them in its expander or its fold."""
+        attempts, last = node.errors, node.error
+        told = [(f"Attempt {number} failed", error) for number, error in enumerate(attempts, 1)]
         if last is not None and not any(error is last for error in attempts):
-            part = failed_part(node)
-            told.append((f"The {part.partition(' ')[0]} failed: " if part != "node" else "", last))
+            told.append((f"Its {failed_part(node).partition(' ')[0]} failed", last))
+        if not told:
+            return {}
         shown = told if len(told) <= MOST_ATTEMPTS else [*told[: MOST_ATTEMPTS - 1], told[-1]]
-        return [
-            {"title": f"{prefix}{error_line(error)}", "text": self._traceback(error)}
-            for prefix, error in shown
-        ]
+        data: Data = {
+            "errors": [
+                {
+                    "title": error_line(error)
+                    if len(told) == 1
+                    else f"{what}: {error_line(error)}",
+                    "text": self._traceback(error),
+                }
+                for what, error in shown
+            ]
+        }
+        if len(told) > len(shown):
+            data["errors_more"] = len(told) - len(shown)
+        return data
 
     def _traceback(self, error: BaseException) -> str:
         self._tracebacks += 1

@@ -41,8 +41,8 @@ def to_svg(picture: Picture) -> str:
     return drawn(picture).text
 
 
-def drawn(picture: Picture, style: str = f"<style>{STYLE}</style>") -> Drawn:
-    """Return the picture; without a ``style`` it needs `STYLE` from the page that it stands on."""
+def drawn(picture: Picture) -> Drawn:
+    """Return the text of `to_svg`, and what is in it."""
     summary = picture.summary()
     picture = _capped(picture)
     plan = planned(picture)
@@ -57,7 +57,7 @@ def drawn(picture: Picture, style: str = f"<style>{STYLE}</style>") -> Drawn:
             f'<svg xmlns="http://www.w3.org/2000/svg" class="dagron" role="img" '
             f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
             f'aria-label="{xml(summary)}">',
-            *([style] if style else ()),
+            f"<style>{STYLE}</style>",
             f'<rect class="paper" width="{width}" height="{height}" rx="8"/>',
             *_drawn_lines(plan),
             *map(_drawn_box, range(len(plan.rects)), picture.boxes, plan.rects),

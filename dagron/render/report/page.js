@@ -103,6 +103,7 @@
     const children = [make("p", { class: `fate state ${word(node)}` }, word(node), node.reason ? `: ${node.reason}` : "")];
     children.push(facts(node));
     for (const error of node.errors ?? []) children.push(...told(error));
+    if (node.errors_more) children.push(make("p", { class: "note" }, `${node.errors_more} more attempts failed, of those between.`));
     if (node.result !== undefined) children.push(make("h3", {}, "Result"), make("pre", { class: "result" }, node.result));
     children.push(...neighbours("Depends on", node.needs, node.needs_more, node.ifs));
     children.push(...neighbours("Needed by", node.feeds, node.feeds_more));
@@ -121,7 +122,6 @@
       tell("added by", by, node.landed ? `, modification ${node.landed}` : "");
     }
     if (node.status === "REMOVED") tell("removed by", node.removed_by ?? "the program", `, modification ${node.removed_in}`);
-    if (node.policy) tell("policy", node.policy);
     return list;
   }
 
