@@ -159,6 +159,25 @@ class ExecutionResult:
 
         return render.to_svg(render.picture_of_result(self, when, fold))
 
+    def to_timeline_svg(self) -> str:
+        """Return a picture of the run over time: an SVG document that stands alone.
+
+        Each node that started is a bar, in lanes: two bars in one lane were not at work at once.
+        Before it, in grey, is the time for which the node was ready and had not started; attempts
+        that failed are hatched; a low bar after it is its expander at work, or a wait for its
+        children. Arrows stand where modifications landed, and say who made them. The bars of the
+        `critical_path` have an outline.
+
+        Waiting is never told too long: where it is not known since when a node was ready, none is
+        drawn, nor where nodes were forgotten. Beside very many bars there is no room for names, and
+        of more than 2,000 bars, or of more than 240 at once, some are left out, with a note: never
+        failures. A result that was made by hand shows what it has. The same result gives the same
+        text.
+        """
+        from dagron import render
+
+        return render.to_timeline_svg(self)
+
     def save_html(
         self,
         path: "str | Path",

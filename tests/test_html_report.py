@@ -142,7 +142,9 @@ def test_a_page_knows_of_every_node(page: Callable[..., Page], eventful: Executi
     (error,) = parse["errors"]
     assert error["title"] == "ValueError: line 7 has no date"
     assert error["text"].startswith("Traceback (most recent call last):\n")
-    assert f'File "{__file__}", line {broken.__code__.co_firstlineno + 1}, in broken' in error["text"]
+    assert (
+        f'File "{__file__}", line {broken.__code__.co_firstlineno + 1}, in broken' in error["text"]
+    )
     assert nodes["store"]["reason"] == "skipped because 'parse' failed"
     assert nodes["fit"] == {
         "name": "fit",

@@ -7,6 +7,7 @@ from dagron.render._html import to_html
 from dagron.render._html_file import checked_path, write
 from dagron.render._mermaid import to_mermaid
 from dagron.render._svg import to_svg
+from dagron.render._timeline import to_timeline_svg
 
 __all__ = [
     "checked_path",
@@ -16,5 +17,6 @@ __all__ = [
     "to_html",
     "to_mermaid",
     "to_svg",
+    "to_timeline_svg",
     "write",
 ]

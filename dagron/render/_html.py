@@ -17,6 +17,7 @@ from dagron.render._html_data import Roll, folds_of, nodes_of
 from dagron.render._html_log import MOST_ENTRIES, began_at, entries_of
 from dagron.render._svg import Drawn, drawn
 from dagron.render._text import visible, xml
+from dagron.render._timeline import to_timeline_svg
 
 MOST_MOMENTS = 12  # between before and after
 MOST_OF_MOMENTS = 500_000  # characters of their pictures, about
@@ -43,6 +44,7 @@ def to_html(
     moments = list(_moments(result, fold))
     pictures = "\n".join(_picture(moments, number) for number in range(len(moments)))
     pictures, style = _without_styles(pictures, _asset("page.css"))
+    timeline, style = _without_styles(to_timeline_svg(result), style)
     entries = entries_of(roll)
     data = {
         "nodes": nodes_of(roll, began, with_results),
@@ -60,7 +62,7 @@ def to_html(
         "headline": _headline(result, title),
         "began": _time(began),
         "pictures": pictures,
-        "timeline": "",
+        "timeline": timeline,
         "summary": "\n".join(
             f"<dt>{_text(term)}</dt><dd>{_lines(lines)}</dd>" for term, lines in sections_of(result)
         ),

@@ -1,13 +1,16 @@
-"""The style sheet of a picture.
+"""The document around a picture, and its style sheet.
 
 All rules begin with the picture's own class, since a page may hold other things. There are no
 variables in it: not all that shows SVG knows them.
 """
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from dagron.render._text import xml
 
-class _Colours(NamedTuple):
+
+class Colours(NamedTuple):
     paper: str
     text: str
     quiet: str  # small text, ghosts
@@ -21,7 +24,7 @@ class _Colours(NamedTuple):
     running: tuple[str, str]
 
 
-_LIGHT = _Colours(
+_LIGHT = Colours(
     paper="#ffffff",
     text="#1f2328",
     quiet="#656d76",
@@ -34,7 +37,7 @@ _LIGHT = _Colours(
     cancelled=("#f5effe", "#8250df"),
     running=("#e4f3ff", "#0969da"),
 )
-_DARK = _Colours(
+_DARK = Colours(
     paper="#0d1117",
     text="#e6edf3",
     quiet="#8d96a0",
@@ -64,7 +67,7 @@ text.small{font-size:10px}
 .sign{stroke-width:2;stroke-linecap:round;stroke-linejoin:round}"""
 
 
-def _painted(colours: _Colours) -> str:
+def _painted(colours: Colours) -> str:
     rules = [
         f".paper{{fill:{colours.paper}}}",
         f"text{{fill:{colours.text}}}",
@@ -97,15 +100,40 @@ def _scoped(rules: str) -> str:
     return "\n".join(lines)
 
 
-STYLE = "\n".join(
-    [
-        "",
-        _scoped(_SHAPES),
-        _scoped(_painted(_LIGHT)),
-        "@media screen{svg.dagron{max-width:100%;height:auto}}",
-        "@media (prefers-color-scheme:dark){",
-        _scoped(_painted(_DARK)),
-        "}",
-        "",
-    ]
-)
+def sheet(shapes: str = "", painted: Callable[[Colours], str] = lambda colours: "") -> str:
+    """Return a style sheet, with these rules after those that all pictures have."""
+    shapes = "\n".join(filter(None, [_SHAPES, shapes]))
+    light, dark = (
+        "\n".join(filter(None, [_painted(colours), painted(colours)]))
+        for colours in (_LIGHT, _DARK)
+    )
+    return "\n".join(
+        [
+            "",
+            _scoped(shapes),
+            _scoped(light),
+            "@media screen{svg.dagron{max-width:100%;height:auto}}",
+            "@media (prefers-color-scheme:dark){",
+            _scoped(dark),
+            "}",
+            "",
+        ]
+    )
+
+
+STYLE = sheet()
+
+
+def document(style: str, summary: str, width: int, height: int, drawn: Iterable[str]) -> str:
+    """Return a picture of that size, with a sentence for those who cannot see it."""
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="dagron" role="img" '
+            f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+            f'aria-label="{xml(summary)}">',
+            f"<style>{style}</style>",
+            f'<rect class="paper" width="{width}" height="{height}" rx="8"/>',
+            *drawn,
+            "</svg>\n",
+        ]
+    )

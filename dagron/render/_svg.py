@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dagron._status import FAILED
 from dagron.render._layers import Line, line_of
-from dagron.render._legend import drawn_legend, drawn_sign
+from dagron.render._legend import drawn_legend, drawn_sign, entries_of
 from dagron.render._picture import Box, Kind, Picture
 from dagron.render._plan import (
     MARGIN,
@@ -18,7 +18,7 @@ from dagron.render._plan import (
     planned,
     width_of_count,
 )
-from dagron.render._style import STYLE
+from dagron.render._style import STYLE, document
 from dagron.render._text import xml
 
 MOST_BOXES = 3_000
@@ -49,23 +49,15 @@ def drawn(picture: Picture) -> Drawn:
     notes = list(picture.notes)
     if plan.graph.dropped:
         notes.append(f"{plan.graph.dropped:,} of {len(picture.links):,} lines are not drawn")
-    legend, width, height = drawn_legend(picture, notes, plan.width, plan.height)
+    legend, width, height = drawn_legend(list(entries_of(picture)), notes, plan.width, plan.height)
     width += MARGIN
     height += MARGIN
-    text = "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="dagron" role="img" '
-            f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-            f'aria-label="{xml(summary)}">',
-            f"<style>{STYLE}</style>",
-            f'<rect class="paper" width="{width}" height="{height}" rx="8"/>',
-            *_drawn_lines(plan),
-            *map(_drawn_box, range(len(plan.rects)), picture.boxes, plan.rects),
-            *legend,
-            "</svg>\n",
-        ]
-    )
-    return Drawn(text, picture.boxes)
+    shapes = [
+        *_drawn_lines(plan),
+        *map(_drawn_box, range(len(plan.rects)), picture.boxes, plan.rects),
+        *legend,
+    ]
+    return Drawn(document(STYLE, summary, width, height, shapes), picture.boxes)
 
 
 def _capped(picture: Picture) -> Picture:

@@ -7,7 +7,8 @@ _MINUTE = 60 * _SECOND
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 _ROUND = (1, 2, 5)
-_STEPS = (  # below a minute they are made: 1, 2, 5, 10, ...
+_STEPS = (  # below ten seconds they are made: 1, 2, 5, 10, ...
+    *(count * _SECOND for count in (10, 15, 30)),
     *(count * _MINUTE for count in (1, 2, 5, 10, 15, 30)),
     *(count * _HOUR for count in (1, 2, 3, 6, 12)),
 )
@@ -22,10 +23,9 @@ def ticks(length: int, most: int) -> list[tuple[int, str]]:
 
 def _steps() -> Iterator[int]:
     power = 1
-    while power < _MINUTE:
+    while power < _STEPS[0]:
         for count in _ROUND:
-            if count * power < _MINUTE:
-                yield count * power
+            yield count * power
         power *= 10
     yield from _STEPS
     power = 1
