@@ -13,14 +13,14 @@ TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "p", "time", "div"),
     *("input", "select", "button", "output", "main", "noscript", "section", "dl", "dt", "dd"),
     *("table", "thead", "tbody", "tr", "th", "ul", "li", "aside", "script"),
-    *("svg", "g", "rect", "path", "text", "line", "circle", "tspan", "defs", "pattern"),
+    *("svg", "g", "rect", "path", "text"),
 }
 ATTRIBUTES = {
     *("lang", "charset", "http-equiv", "content", "name", "id", "class", "role", "hidden", "type"),
     *("placeholder", "aria-label", "aria-labelledby", "aria-hidden", "autocomplete", "spellcheck"),
     *("tabindex", "scope", "min", "max", "value", "step", "datetime", "xmlns", "width", "height"),
-    *("viewbox", "x", "y", "x1", "x2", "y1", "y2", "rx", "d", "transform", "points"),
-    *("patternunits", "patterntransform"),
+    *("viewbox", "x", "y", "rx", "d", "transform"),
+    "stroke-width",
 }
 
 

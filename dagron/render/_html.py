@@ -16,10 +16,11 @@ from dagron.render._from_result import When, picture_of_result
 from dagron.render._html_data import Roll, folds_of, nodes_of
 from dagron.render._html_log import MOST_ENTRIES, began_at, entries_of
 from dagron.render._svg import Drawn, drawn
-from dagron.render._text import visible, xml
+from dagron.render._text import fitted, visible, xml
 from dagron.render._timeline import to_timeline_svg
 
 MOST_MOMENTS = 12  # between before and after
+MOST_OF_A_TITLE = 300
 MOST_OF_MOMENTS = 500_000  # characters of their pictures, about
 
 _STYLE_ELEMENT = re.compile("<style>(.*?)</style>", re.DOTALL)
@@ -39,6 +40,7 @@ def to_html(
     result: ExecutionResult, title: str | None, with_results: bool, fold: int | None
 ) -> str:
     """Return the text of a page that loads nothing; the same result gives the same text."""
+    title = None if title is None else fitted(title, MOST_OF_A_TITLE)
     roll = Roll(result)
     began = began_at(roll)
     moments = list(_moments(result, fold))

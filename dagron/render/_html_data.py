@@ -8,7 +8,7 @@ from dagron._history import Removal
 from dagron._node_result import NodeResult
 from dagron._results import ExecutionResult, failed_part
 from dagron._status import FAILED
-from dagron.render._html_text import error_line, lines_of, result_text, traceback_text
+from dagron.render._html_text import error_line, reason_text, result_text, traceback_text
 from dagron.render._picture import REMOVED
 from dagron.render._text import visible, xml_text
 
@@ -84,7 +84,7 @@ class _Telling:
         if node.attempts > 1:
             data["attempts"] = node.attempts
         if node.reason:
-            data["reason"] = lines_of(node.reason)
+            data["reason"] = reason_text(node.reason)
         data |= self._errors(node)
         if self._with_results and node.result is not None:
             data["result"] = result_text(node.result)

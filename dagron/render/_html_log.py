@@ -9,7 +9,7 @@ from dagron._names import plural, shown_time
 from dagron._node_result import NodeResult
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 from dagron.render._html_data import Roll
-from dagron.render._html_text import error_line, lines_of
+from dagron.render._html_text import error_line, reason_text
 from dagron.render._text import visible
 
 MOST_ENTRIES = 10_000
@@ -84,8 +84,8 @@ class _Log:
     def _ending(self) -> Entry:
         seconds = self._result.total_duration_seconds
         reason = self._result.reason
-        text = "The run ended." if reason is None else f"The run was cut short: {lines_of(reason)}"
-        return Entry(round(seconds, 6), "run", None, text)
+        text = "ended." if reason is None else f"The run was cut short: {reason_text(reason)}"
+        return Entry(round(seconds, 6), "run", None, f"The run {text}")
 
     # -- when
 
@@ -163,8 +163,8 @@ class _Log:
 
 
 def _ending_of(node: NodeResult) -> str:
-    if node.status is COMPLETED:
+    if node.status is COMPLETED and node.started_at is not None:
         return f"after {shown_time(node.duration_seconds)}"
     if node.status is FAILED and node.error is not None:
         return error_line(node.error)
-    return lines_of(node.reason or "")
+    return reason_text(node.reason or "")

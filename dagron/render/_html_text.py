@@ -8,14 +8,8 @@ from dagron._results import error_text
 from dagron.render._text import visible
 
 MOST_OF_A_RESULT = 2_000  # characters
+MOST_OF_A_REASON = 1_000
 MOST_OF_A_TRACEBACK = 8_000
-
-_short = Repr()
-_short.maxlevel = 4
-_short.maxtuple = _short.maxlist = _short.maxset = _short.maxfrozenset = _short.maxdict = 30
-_short.maxdeque = _short.maxarray = 30
-_short.maxstring = _short.maxlong = 500
-_short.maxother = MOST_OF_A_RESULT
 
 
 def lines_of(text: str) -> str:
@@ -23,15 +17,37 @@ def lines_of(text: str) -> str:
     return "\n".join(map(visible, text.expandtabs(4).splitlines()))
 
 
+class _Short(Repr):
+    """Asks large containers for their beginning only; what raises costs its own text alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = self.maxdict = 30
+        self.maxdeque = self.maxarray = 30
+        self.maxstring = self.maxlong = 500
+
+    def repr_instance(self, x: object, level: int) -> str:
+        return clipped(_asked(lambda: repr(x), x), MOST_OF_A_RESULT)
+
+
+_short = _Short()
+
+
 def result_text(value: object) -> str:
     """Return the ``repr()`` of what a node returned, of large containers the beginning."""
-    return lines_of(_clipped(_asked(lambda: _short.repr(value), value), MOST_OF_A_RESULT))
+    return lines_of(clipped(_asked(lambda: _short.repr(value), value), MOST_OF_A_RESULT))
+
+
+def reason_text(reason: str) -> str:
+    """Return why something was so, shortened: who cancels a run may say what they like."""
+    return lines_of(clipped(reason, MOST_OF_A_REASON))
 
 
 def traceback_text(error: BaseException) -> str:
     """Return the traceback as Python prints it, with causes and notes."""
     text = _asked(lambda: "".join(format_exception(error)), error)
-    return lines_of(_clipped(text, MOST_OF_A_TRACEBACK))
+    return lines_of(clipped(text, MOST_OF_A_TRACEBACK))
 
 
 def error_line(error: BaseException) -> str:
@@ -50,7 +66,7 @@ def _asked(ask: Callable[[], str], value: object) -> str:
         return "<a {} that cannot be shown: it raised {}>".format(*kinds)
 
 
-def _clipped(text: str, most: int) -> str:
+def clipped(text: str, most: int) -> str:
     """Return a text that is too long without its middle: a traceback tells most at its end."""
     if len(text) <= most:
         return text

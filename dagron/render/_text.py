@@ -74,6 +74,11 @@ def _cells(char: str) -> int:
     return 2 if east_asian_width(char) in "WF" else 1
 
 
+def noted(text: str, most: int = 160) -> str:
+    """Return a text of any length, as a run's reason may be, for a line of at most that width."""
+    return visible(fitted(text, most))
+
+
 def fitted(text: str, most: int) -> str:
     """Return the text in at most so many columns, what is too much left out of its middle."""
     if len(text) <= most and cells(text) <= most:

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterable, Iterator
 
 from dagron._names import plural, shown_time
-from dagron._results import ExecutionResult, error_text
+from dagron._results import SHOWN_TEXT, ExecutionResult, error_text
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 from dagron.render._course import Course, Work, course_of
 from dagron.render._legend import ADDED, Entry, drawn_legend, drawn_sign, entries_of_totals
 from dagron.render._plan import MARGIN, NAME_CELLS
 from dagron.render._style import Colours, document, sheet
-from dagron.render._text import cells, fitted, visible, xml
+from dagron.render._text import cells, fitted, noted, visible, xml
 from dagron.render._timeline_plan import MOST_FULL_LINES, Bar, Mark, Plan, planned, told_of
 
 _SHAPES = """\
@@ -165,7 +165,7 @@ def _tooltip(work: Work) -> str:
     if node.added_by is not None:
         lines.append(f"added by {visible(node.added_by)}")
     if node.reason:
-        lines += visible(node.reason).splitlines()
+        lines.append(noted(node.reason, SHOWN_TEXT))
     if node.status is FAILED:
         lines += [visible(line) for line in error_text(node.error).splitlines()]
     return "\n".join(lines)
@@ -219,7 +219,7 @@ def _swatch(kind: str, high: int) -> str:
 def _notes(result: ExecutionResult, course: Course, plan: Plan) -> Iterator[str]:
     started, nodes = len(course.works), result.node_results.values()
     if result.reason is not None:
-        yield f"cut short: {visible(result.reason)}"
+        yield f"cut short: {noted(result.reason)}"
     if not nodes and not result.forgotten:
         yield "the run had no nodes"
     elif not started and any(node.attempts for node in nodes):

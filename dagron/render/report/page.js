@@ -5,6 +5,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const { nodes, entries, moments } = data;
   const CHUNK = 400; // rows of the log that are added at a time
+  const ALIKE = 8; // lines of one kind in a row: of more, the first three are shown, and a button for the others
   const WORDS = {
     run: "run", landed: "graph changed", added: "added", started: "started", retried: "attempt failed",
     completed: "completed", failed: "failed", skipped: "skipped", cancelled: "cancelled", removed: "removed",
@@ -25,6 +26,10 @@
     if (span >= 1) return `${Number(span.toPrecision(3))} s`;
     return `${span >= 0.001 ? Number((1000 * span).toPrecision(3)) : (1000 * span).toFixed(3)} ms`;
   }
+
+  // Moments of one run are told in one unit, with as many digits as tell them apart.
+  const isShort = entries[entries.length - 1][0] < 1;
+  const stamp = (time) => (isShort ? `${(1000 * time).toFixed(1)} ms` : `${time.toFixed(3)} s`);
 
   const word = (node) => node.status.toLowerCase();
   const link = (index) => make("button", { type: "button", class: "name", "data-open": index }, nodes[index].name);
@@ -114,7 +119,7 @@
   function facts(node) {
     const list = make("dl");
     const tell = (term, ...values) => list.append(make("dt", {}, term), make("dd", {}, ...values));
-    if (node.start !== undefined) tell("started", `${node.start.toFixed(3)} s after the run began`);
+    if (node.start !== undefined) tell("started", `${stamp(node.start)} after the run began`);
     if (node.took !== undefined) tell("took", `${seconds(node.took)} in its task`);
     if (node.attempts > 1) tell("attempts", String(node.attempts));
     if (node.by !== undefined) {
@@ -145,6 +150,7 @@
     const title = element.querySelector("title").textContent.split("\n")[0];
     const known = [...members].sort((one, other) => (nodes[other].status === "FAILED") - (nodes[one].status === "FAILED"));
     show(title, neighbours("Nodes", known.slice(0, 300), element.dataset.fold - Math.min(known.length, 300)), members, element);
+    element.classList.add("open");
   }
 
   document.addEventListener("click", (event) => {
@@ -211,7 +217,10 @@
     find("clear").disabled = !isOn;
     const count = hits.filter(Boolean).length;
     find("found").value = isOn ? `${count.toLocaleString("en")} of ${nodes.length.toLocaleString("en")} nodes` : "";
-    chosen = isOn ? entries.filter(([, , index]) => index !== null && hits[index]) : entries;
+    const chosen = isOn ? entries.filter(([, , index]) => index !== null && hits[index]) : entries;
+    find("shown").value = isOn ? `${chosen.length.toLocaleString("en")} of ${entries.length.toLocaleString("en")}` : "";
+    lines = gathered(chosen);
+    shown = 0;
     find("entries").replaceChildren();
     grow();
   }
@@ -237,12 +246,34 @@
 
   // -- the log
 
-  let chosen = entries;
+  let lines = []; // entries, and lists of entries that a button stands for
+  let shown = 0;
+
+  function gathered(chosen) {
+    const result = [];
+    for (let start = 0, end; start < chosen.length; start = end) {
+      const kind = chosen[start][1];
+      end = start + 1;
+      while (end < chosen.length && chosen[end][1] === kind) end += 1;
+      const isLong = end - start > ALIKE && (kind === "added" || kind === "removed" || kind === "skipped" || kind === "cancelled");
+      result.push(...chosen.slice(start, isLong ? start + 3 : end));
+      if (isLong) result.push({ kind, others: chosen.slice(start + 3, end) });
+    }
+    return result;
+  }
+
+  function buttonRow({ kind, others }) {
+    const button = make("button", { type: "button" }, `Show ${others.length.toLocaleString("en")} more`);
+    const element = make("tr", { class: kind });
+    element.append(make("td"), make("td", {}, make("span", { class: `state ${kind}` }, WORDS[kind])), make("td", {}, button), make("td"));
+    button.addEventListener("click", () => element.replaceWith(...others.map(row)));
+    return element;
+  }
 
   function row([time, kind, index, text]) {
     const element = make("tr", index === null ? { class: "run" } : { class: kind, "data-index": index });
     element.append(
-      time === null ? make("td", { title: "It is not known when." }, "\u2013") : make("td", {}, `${time.toFixed(3)} s`),
+      time === null ? make("td", { title: "It is not known when." }, "\u2013") : make("td", {}, stamp(time)),
       make("td", {}, make("span", { class: `state ${kind}` }, WORDS[kind])),
       make("td", {}, ...(index === null ? [] : [link(index)])),
       make("td", {}, text ?? ""));
@@ -251,13 +282,11 @@
   }
 
   function grow() {
-    const body = find("entries");
-    const there = body.rows.length;
-    body.append(...chosen.slice(there, there + CHUNK).map(row));
-    const left = chosen.length - body.rows.length;
+    find("entries").append(...lines.slice(shown, shown + CHUNK).map((line) => (Array.isArray(line) ? row(line) : buttonRow(line))));
+    shown = Math.min(shown + CHUNK, lines.length);
+    const left = lines.length - shown;
     find("more").hidden = !left;
     find("more").textContent = `Show ${Math.min(left, CHUNK).toLocaleString("en")} more of ${left.toLocaleString("en")}`;
-    find("shown").value = chosen.length === entries.length ? "" : `${chosen.length.toLocaleString("en")} of ${entries.length.toLocaleString("en")}`;
   }
   find("more").addEventListener("click", grow);
 
