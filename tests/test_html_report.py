@@ -137,7 +137,8 @@ def test_a_page_knows_of_every_node(page: Callable[..., Page], eventful: Executi
     assert load["start"] >= 0
     assert load["took"] >= 0
     assert "by" not in load
-    assert [error["title"] for error in load["errors"]] == ["ConnectionError: try 1"]
+    (error,) = load["errors"]
+    assert error["title"] == "Attempt 1 failed: ConnectionError: try 1"
     (error,) = parse["errors"]
     assert error["title"] == "ValueError: line 7 has no date"
     assert error["text"].startswith("Traceback (most recent call last):\n")

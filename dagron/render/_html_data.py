@@ -110,20 +110,17 @@ class _Telling:
     def _errors(self, node: NodeResult) -> Data:
         """Return what went wrong: in the attempts, and after them in its expander or its fold."""
         attempts, last = node.errors, node.error
-        told = [(f"Attempt {number} failed", error) for number, error in enumerate(attempts, 1)]
+        told = [(f"Attempt {number} failed: ", error) for number, error in enumerate(attempts, 1)]
         if last is not None and not any(error is last for error in attempts):
-            told.append((f"Its {failed_part(node).partition(' ')[0]} failed", last))
+            told.append((f"Its {failed_part(node).partition(' ')[0]} failed: ", last))
         if not told:
             return {}
+        if len(told) == 1 and last is not None and node.reason is None:
+            told = [("", last)]
         shown = told if len(told) <= MOST_ATTEMPTS else [*told[: MOST_ATTEMPTS - 1], told[-1]]
         data: Data = {
             "errors": [
-                {
-                    "title": error_line(error)
-                    if len(told) == 1
-                    else f"{what}: {error_line(error)}",
-                    "text": self._traceback(error),
-                }
+                {"title": f"{what}{error_line(error)}", "text": self._traceback(error)}
                 for what, error in shown
             ]
         }

@@ -84,7 +84,7 @@ class _Log:
     def _ending(self) -> Entry:
         seconds = self._result.total_duration_seconds
         reason = self._result.reason
-        text = "ended." if reason is None else f"The run was cut short: {reason_text(reason)}"
+        text = "ended." if reason is None else f"was cut short: {reason_text(reason)}"
         return Entry(round(seconds, 6), "run", None, f"The run {text}")
 
     # -- when

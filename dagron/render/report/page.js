@@ -105,7 +105,8 @@
 
   function open(index, from) {
     const node = nodes[index];
-    const children = [make("p", { class: `fate state ${word(node)}` }, word(node), node.reason ? `: ${node.reason}` : "")];
+    const fate = node.reason?.startsWith(word(node)) ? node.reason : [word(node), node.reason].filter(Boolean).join(": ");
+    const children = [make("p", { class: `fate state ${word(node)}` }, fate)];
     children.push(facts(node));
     for (const error of node.errors ?? []) children.push(...told(error));
     if (node.errors_more) children.push(make("p", { class: "note" }, `${node.errors_more} more attempts failed, of those between.`));
