@@ -176,10 +176,12 @@ class ExecutionResult:
         `critical_path` have an outline.
 
         Waiting is never told too long: where it is not known since when a node was ready, none is
-        drawn, nor where nodes were forgotten. Beside very many bars there is no room for names, and
-        of more than 2,000 bars, or of more than 240 at once, some are left out, with a note: never
-        failures. A result that was made by hand shows what it has. The same result gives the same
-        text.
+        drawn, nor where nodes were forgotten.
+
+        Very many bars have no names, and if very many nodes waited at once, it is drawn below how
+        many. Of more than 2,000 bars, or of more than 240 at once, the failures are shown, the
+        critical path, and what took longest, with a note. A result that was made by hand shows what
+        it has. The same result gives the same text.
         """
         from dagron import render
 
