@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from dagron._blame import Blame, Why
 from dagron._errors import RunFailedError
@@ -13,9 +13,6 @@ from dagron._names import plural
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, NodeResult
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 from dagron._times import Times
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHOWN_FAILURES = 10
 SHOWN_TEXT = 600  # characters of one failure's text
@@ -140,7 +137,13 @@ class ExecutionResult:
 
         return render.to_dot(render.picture_of_result(self, when, fold))
 
-    def to_svg(self, when: str | int = "after", *, fold: int | None = 12) -> str:
+    def to_svg(
+        self,
+        when: str | int = "after",
+        *,
+        fold: int | None = 12,
+        critical_path: bool = False,
+    ) -> str:
         """Return a picture of the run: an SVG document that stands alone.
 
         ``when="after"`` shows what became of each node, ``"before"`` the graph as it was written,
@@ -150,14 +153,18 @@ class ExecutionResult:
         Nodes that were added while it ran are dashed and say who added them; those that were
         removed by then are ghosts. Nodes added by one node are a family: one of more than ``fold``
         members (None: never) is one box with counts, beside which up to so many failures stand
-        alone. Edges are drawn as by `DAG.to_svg`. The same result gives the same text.
+        alone. Edges are drawn as by `DAG.to_svg`. With ``critical_path=True`` the picture of
+        "after" has an outline around the nodes of the `critical_path`: it is measured, so that it
+        may be another one in each run, and without it two runs that came to the same give the same
+        text. The same result always does.
 
         Raises `ValueError` for a moment that there was not. Of what was removed and rewired the
         last 10,000 changes are kept; a moment before them is refused as well, but for "before".
         """
         from dagron import render
 
-        return render.to_svg(render.picture_of_result(self, when, fold))
+        picture = render.picture_of_result(self, when, fold, critical_path=critical_path)
+        return render.to_svg(picture)
 
     def to_timeline_svg(self) -> str:
         """Return a picture of the run over time: an SVG document that stands alone.
@@ -169,43 +176,60 @@ class ExecutionResult:
         `critical_path` have an outline.
 
         Waiting is never told too long: where it is not known since when a node was ready, none is
-        drawn, nor where nodes were forgotten. Beside very many bars there is no room for names, and
-        of more than 2,000 bars, or of more than 240 at once, some are left out, with a note: never
-        failures. A result that was made by hand shows what it has. The same result gives the same
-        text.
+        drawn, nor where nodes were forgotten.
+
+        Very many bars have no names, and if very many nodes waited at once, it is drawn below how
+        many. Of more than 2,000 bars, or of more than 240 at once, the failures are shown, the
+        critical path, and what took longest, with a note. A result that was made by hand shows what
+        it has. The same result gives the same text.
         """
         from dagron import render
 
         return render.to_timeline_svg(self)
 
+    def to_chrome_trace(self, path: str | Path) -> None:
+        """Write the run over time as JSON, for https://ui.perfetto.dev and chrome://tracing.
+
+        Slices never overlap within a lane. A node has one for each attempt, and one for its
+        expander, if that took a while; the last attempt says in its ``args`` what the node came to:
+        status, attempts, ``added_by``, the error's text, and for how many microseconds it had
+        waited for its turn. Modifications are instants. Nodes that never started, or were
+        forgotten, are not in it. Times are microseconds since the run began.
+
+        The file is there whole or not at all, and one that was there before is replaced. Raises
+        FileNotFoundError where the folder does not exist, IsADirectoryError where the path is a
+        folder, and whatever else the system says, as it says it.
+        """
+        from dagron import render
+
+        render.to_chrome_trace(self, path)
+
     def save_html(
         self,
-        path: "str | Path",
+        path: str | Path,
         *,
         title: str | None = None,
         results: bool = True,
         fold: int | None = 12,
-    ) -> "Path":
-        """Write the run into one HTML file that loads nothing from anywhere; return its path.
+    ) -> None:
+        """Write the run as a page: one HTML file, which loads nothing from anywhere.
 
-        Opened in a browser, from a disk or from a server, it shows the graph before, while and
-        after it grew, the timeline, the summary, and what happened when. One filter, by name, by
-        state and by who added a node, is for all of them, and what is known of a node is a click
-        away: its times, its attempts, the tracebacks of its errors, why it was skipped, who added
-        it, what it depended on, and the beginning of its result's ``repr()``. ``results=False``
-        leaves that out, for results that not everybody may see. ``title`` is the headline,
-        ``fold`` is that of `to_svg`.
+        In a browser it shows the graph before, while and after it grew, the timeline, the summary,
+        and what happened when. One filter, by name, by state and by who added a node, is for all of
+        them, and what is known of a node is a click away: its times, the tracebacks of its
+        attempts, why it was skipped, who added it, what it depended on, and the beginning of its
+        result's ``repr()``. ``results=False`` leaves that out, for results that not everybody may
+        see. ``title`` is the headline, ``fold`` is that of `to_svg`.
 
-        The file is written beside its place and then put there, over a file of that name: nobody
-        finds half of it. Of more than 3,000 nodes it tells of 3,000, of failures first, and says
-        so. The same result gives the same file. Raises `IsADirectoryError` where the path is a
-        folder and `FileNotFoundError` where it is in none that there is.
+        Of more than 3,000 nodes it tells of 3,000, of failures before others, and says so; the same
+        result gives the same file. The file is there whole or not at all, and one that was there
+        before is replaced. Raises FileNotFoundError where the folder does not exist,
+        IsADirectoryError where the path is a folder, and whatever else the system says, as it says
+        it.
         """
         from dagron import render
 
-        target = render.checked_path(path)
-        render.write(render.to_html(self, title, results, fold), target)
-        return target
+        render.save_html(self, path, title, results, fold)
 
     def _repr_svg_(self) -> str:
         return self.to_svg()

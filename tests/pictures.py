@@ -212,7 +212,15 @@ def dot_lines(text: str) -> list[str]:
 
 ATTRIBUTES = {
     *("class", "role", "width", "height", "viewBox", "aria-label", "d", "x", "y", "rx"),
-    *("transform", "data-id", "data-node", "data-status", "data-source", "data-target"),
+    *(
+        "stroke-width",
+        "transform",
+        "data-id",
+        "data-node",
+        "data-status",
+        "data-source",
+        "data-target",
+    ),
 }
 
 

@@ -106,11 +106,12 @@ ROOMS = {
         "_ticks",
         "_timeline_plan",
         "_timeline",
+        "_files",
+        "_trace",
         "_html_text",
         "_html_data",
         "_html_log",
         "_html",
-        "_html_file",
         "__init__",
     ),
 }

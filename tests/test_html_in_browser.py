@@ -139,7 +139,8 @@ def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
     pages = []
 
     def save_and_open(result: ExecutionResult, **options: Any) -> Opened:
-        pages.append(Opened(chromium, result.save_html(tmp_path / "run.html", **options)))
+        result.save_html(tmp_path / "run.html", **options)
+        pages.append(Opened(chromium, tmp_path / "run.html"))
         return pages[-1]
 
     yield save_and_open
@@ -402,7 +403,8 @@ def test_what_would_get_in_all_the_same_does_not_run(
     chromium: Any, result: ExecutionResult, tmp_path: Path
 ) -> None:
     """The page's policy stops scripts, handlers and loads that are not the page's own."""
-    path = result.save_html(tmp_path / "run.html")
+    path = tmp_path / "run.html"
+    result.save_html(path)
     foreign = (
         "<script>document.title = 'hit'</script><img src='x.png' onerror=\"document.title='hit'\">"
         "<style>body { display: none }</style><p style='display: none' id='styled'>text</p>"
@@ -422,9 +424,10 @@ def test_without_scripts_the_pictures_are_there(
     chromium: Any, result: ExecutionResult, tmp_path: Path
 ) -> None:
     """Where scripts are off, the graph and the timeline show, and no filter."""
+    result.save_html(tmp_path / "run.html")
     chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
-        page = Opened(chromium, result.save_html(tmp_path / "run.html"))
+        page = Opened(chromium, tmp_path / "run.html")
         assert page.find('#graph .picture:not([hidden]) [data-node="exact"]').is_displayed()
         assert page.find('#timeline [data-node="exact"]').is_displayed()
         assert not page.find(".filter").is_displayed()

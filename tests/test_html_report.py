@@ -22,7 +22,7 @@ from dagron import (
     NodeStatus,
     Retry,
 )
-from dagron.render import _html, _html_data, _html_file, _html_log
+from dagron.render import _files, _html, _html_data, _html_log
 from html_pages import Page, read_page
 from pictures import HOSTILE
 
@@ -75,13 +75,17 @@ def by_hand(*nodes: NodeResult, **fields: Any) -> ExecutionResult:
     return ExecutionResult({node.name: node for node in nodes}, builder.build(), **fields)
 
 
+def file_of(result: ExecutionResult, path: Path, **options: Any) -> Path:
+    result.save_html(path, **options)
+    return path
+
+
 @pytest.fixture
 def page(tmp_path: Path) -> Callable[..., Page]:
     """Saves a result and reads the file back."""
 
     def save(result: ExecutionResult, **options: Any) -> Page:
-        path = result.save_html(tmp_path / "run.html", **options)
-        return read_page(path.read_bytes().decode())
+        return read_page(file_of(result, tmp_path / "run.html", **options).read_bytes().decode())
 
     return save
 
@@ -462,7 +466,7 @@ def test_a_page_says_how_many_nodes_were_forgotten(page: Callable[..., Page]) ->
 
 def test_a_page_is_small(tmp_path: Path, eventful: ExecutionResult) -> None:
     """What a page has besides the run is under 200 kB, and far below; long texts are clipped."""
-    size = by_hand().save_html(tmp_path / "empty.html").stat().st_size
+    size = file_of(by_hand(), tmp_path / "empty.html").stat().st_size
     assert size < 60_000
 
     def fail() -> None:
@@ -472,7 +476,7 @@ def test_a_page_is_small(tmp_path: Path, eventful: ExecutionResult) -> None:
         DynamicNodeSpec(str(number), lambda: ["y" * 1_000] * 10_000, ["a"]) for number in range(9)
     ]
     result = run("a", "b", tasks={"b": fail}, expanders={"a": adding(*specs)})
-    assert result.save_html(tmp_path / "run.html").stat().st_size < 150_000
+    assert file_of(result, tmp_path / "run.html").stat().st_size < 150_000
 
 
 @pytest.mark.parametrize("fold", [12, None])
@@ -643,7 +647,7 @@ def test_a_large_result_is_asked_for_its_beginning(page: Callable[..., Page]) ->
 
 def test_the_same_result_gives_the_same_file(tmp_path: Path, eventful: ExecutionResult) -> None:
     """Two pages of one result are the same, byte by byte."""
-    paths = [eventful.save_html(tmp_path / f"{number}.html") for number in range(2)]
+    paths = [file_of(eventful, tmp_path / f"{number}.html") for number in range(2)]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -672,27 +676,27 @@ def test_a_page_does_not_depend_on_the_process(tmp_path: Path) -> None:
     assert len(texts) == 1
 
 
-def test_save_html_returns_the_path(
+def test_a_path_may_be_text(
     tmp_path: Path, eventful: ExecutionResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes a path or a text, from the current folder on, and returns the path of the file."""
+    """A path is a `Path` or a text, from the current folder on."""
     monkeypatch.chdir(tmp_path)
-    assert eventful.save_html("run.html") == Path("run.html")
-    assert eventful.save_html(tmp_path / "other.html") == tmp_path / "other.html"
+    eventful.save_html("run.html")
+    eventful.save_html(tmp_path / "other.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.html", "run.html"]
 
 
 @pytest.mark.parametrize(
     ("path", "error", "text"),
     [
-        (".", IsADirectoryError, "'.' is a folder: a page is one file\n  help: name a file"),
-        ("", IsADirectoryError, "the path is empty: a page is one file\n  help: name a file"),
+        (".", IsADirectoryError, "'.' is a folder: what is written is one file\n  help: name it: "),
+        ("", IsADirectoryError, "the path is empty: what is written is one file\n  "),
         (
             "no/run.html",
             FileNotFoundError,
             "there is no folder 'no' to write 'run.html' into\n  help: ",
         ),
-        (7, TypeError, "path is a str or a pathlib.Path, not int: 7\n  help: name a file"),
+        (7, TypeError, "path is a str or a pathlib.Path, not int: 7\n  help: name a file: "),
         (b"run.html", TypeError, "path is a str or a pathlib.Path, not bytes: "),
     ],
 )
@@ -715,7 +719,7 @@ def test_a_page_is_written_whole_or_not_at_all(
     tmp_path: Path, eventful: ExecutionResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write that fails leaves the old file, and nothing beside it."""
-    path = eventful.save_html(tmp_path / "run.html")
+    path = file_of(eventful, tmp_path / "run.html")
     path.write_text("old")
 
     def fail(self: Path, target: Path) -> None:
@@ -735,7 +739,7 @@ def test_what_a_link_leads_to_is_written(tmp_path: Path, eventful: ExecutionResu
     (tmp_path / "there").mkdir()
     link = tmp_path / "run.html"
     link.symlink_to(tmp_path / "there" / "page.html")
-    assert eventful.save_html(link) == link
+    eventful.save_html(link)
     assert link.is_symlink()
     assert read_page((tmp_path / "there" / "page.html").read_text(encoding="utf-8")).nodes
 
@@ -746,7 +750,7 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        _html_file.write("a page", path)
+        _files.write("a page", path)
         assert os.read(reader, 100) == b"a page"
     finally:
         os.close(reader)

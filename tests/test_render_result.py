@@ -719,3 +719,62 @@ def test_a_result_made_by_hand_has_a_picture() -> None:
     assert result.version == 0
     assert read_mermaid(result.to_mermaid()).labels == {"n0": ["✓ a"]}
     assert read_mermaid(result.to_mermaid("before")).labels == {"n0": ["a"]}
+
+
+# --- the critical path ---------------------------------------------------------------------------
+
+
+def timed(edges: str, /, **seconds: float) -> ExecutionResult:
+    """A result of these nodes: how long each took."""
+    builder = dagron.DAG.builder()
+    for edge in edges.split():
+        builder.add_edge(*edge.split("-"))
+    dag = builder.build()
+    nodes = {
+        name: dagron.NodeResult(
+            name, dagron.NodeStatus.COMPLETED, duration_seconds=seconds[name], attempts=1
+        )
+        for name in dag
+    }
+    return ExecutionResult(nodes, dag)
+
+
+def outlined(svg: str) -> set[str]:
+    """The names of the nodes that have an outline."""
+    return {
+        box.attrib["data-node"]
+        for box in boxes_in(read_svg(svg)).values()
+        if any(part.attrib.get("class") == "critical" for part in box)
+    }
+
+
+def test_the_critical_path_has_an_outline_where_it_is_asked_for() -> None:
+    """Its nodes have one, the lines between them are drawn thicker, and the legend says so; only
+    in a picture of what the nodes came to, since it is measured.
+    """
+    result = timed("a-b a-c b-d c-d d-e a-d", a=1, b=2, c=5, d=1, e=1)
+    svg = result.to_svg(critical_path=True)
+    assert outlined(svg) == {*"acde"}
+    root = read_svg(svg)
+    (lines,) = [of for of in root.iter() if of.attrib.get("class") == "line critical"]
+    assert len(lines) == 3
+    assert "the critical path" in texts_in(root)
+    for plain in (result.to_svg(), result.to_svg("before", critical_path=True)):
+        assert outlined(plain) == set()
+        assert "the critical path" not in texts_in(read_svg(plain))
+        assert "line critical" not in plain
+
+
+def test_a_folded_node_of_the_critical_path_outlines_its_family() -> None:
+    """The path leads through the box that stands for it, also for several nodes in a row."""
+
+    def expand(name: str, result: object) -> DynamicModification:
+        specs = [DynamicNodeSpec(f"c{number}", nothing, ["a"], ["b"]) for number in range(20)]
+        return DynamicModification(specs)
+
+    result = run(("a", "b"), expanders={"a": expand})
+    root = read_svg(result.to_svg(critical_path=True))
+    (fold,) = [box for box in boxes_in(root).values() if "data-node" not in box.attrib]
+    (outline,) = [part for part in fold if part.attrib.get("class") == "critical"]
+    sizes = [int(part.attrib["width"]) for part in fold if part.tag == outline.tag]
+    assert int(outline.attrib["width"]) > max(size for size in sizes[:3])

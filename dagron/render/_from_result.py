@@ -17,16 +17,22 @@ from dagron.render._text import fitted, noted, visible
 When: TypeAlias = str | int
 
 
-def picture_of_result(result: ExecutionResult, when: When, fold: int | None) -> Picture:
+def picture_of_result(
+    result: ExecutionResult, when: When, fold: int | None, *, critical_path: bool = False
+) -> Picture:
     """Return the picture at a moment: "before", "after", or after so many modifications.
 
-    Families of more than ``fold`` nodes are one box, but for failures.
+    Families of more than ``fold`` nodes are one box, but for failures. With ``critical_path`` it
+    is marked, where it is known how far the nodes were.
     """
     history = result._history
     version = _version(history, when)
     at = moment(history, result.dag, None if when == "after" else version)
     results = result.node_results if when == "after" else {}
-    return _Drawing(at, results, fold).picture(result, when, version)
+    drawing = _Drawing(at, results, fold)
+    if critical_path and when == "after":
+        drawing.mark(result.critical_path())
+    return drawing.picture(result, when, version)
 
 
 def _version(history: History, when: When) -> int:
@@ -92,6 +98,10 @@ class _Drawing:
 
     def _key(self, name: str) -> Key:
         return self._fold_of.get(name, name)
+
+    def mark(self, path: list[str]) -> None:
+        """Mark the boxes of these nodes as the critical path."""
+        self._sketch.critical = list(dict.fromkeys(map(self._key, path)))
 
     # -- what is drawn
 

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.resources import files
 from json import dumps
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dagron._names import plural
 from dagron._results import ExecutionResult
 from dagron._summary import headline, sections_of
+from dagron.render._files import checked_path, write
 from dagron.render._from_result import When, picture_of_result
 from dagron.render._html_data import Roll, folds_of, nodes_of
 from dagron.render._html_log import MOST_ENTRIES, began_at, entries_of
@@ -36,7 +38,19 @@ class Moment(NamedTuple):
     drawn: Drawn
 
 
-def to_html(
+def save_html(
+    result: ExecutionResult,
+    path: str | Path,
+    title: str | None,
+    with_results: bool,
+    fold: int | None,
+) -> None:
+    """Write the page into a file."""
+    checked = checked_path(path, "result.save_html(...)")
+    write(page_of(result, title, with_results, fold), checked)
+
+
+def page_of(
     result: ExecutionResult, title: str | None, with_results: bool, fold: int | None
 ) -> str:
     """Return the text of a page that loads nothing; the same result gives the same text."""

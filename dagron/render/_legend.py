@@ -25,6 +25,10 @@ ADDED: Entry = (
     '<g class="box added"><rect y="-8" width="14" height="10" rx="2"/></g>',
     "added while it ran",
 )
+CRITICAL: Entry = (
+    '<g class="box"><rect class="critical" y="-9" width="14" height="12" rx="4"/></g>',
+    "the critical path",
+)
 _NARROWEST = 420  # the least width that the legend takes before it begins a new line
 _LINE = 18
 
@@ -72,6 +76,8 @@ def entries_of(picture: Picture) -> Iterator[Entry]:
     yield from entries_of_totals(picture.totals)
     if any(box.origin for box in picture.boxes):
         yield ADDED
+    if any(box.is_critical for box in picture.boxes):
+        yield CRITICAL
     if any(box.fate for box in picture.boxes):
         yield '<g class="box removed"><rect y="-8" width="14" height="10" rx="2"/></g>', "removed"
     if any(link.is_dim for link in picture.links):

@@ -61,6 +61,8 @@ text.small{font-size:10px}
 .box>rect{stroke-width:1.3}
 .box.failed>rect{stroke-width:2.6}
 .box.added>rect{stroke-dasharray:6 4}
+.box>rect.critical{stroke-width:1.6;stroke-dasharray:none}
+.line.critical path{stroke-width:2.4}
 .box>rect.under{stroke-width:1;stroke-dasharray:none}
 .box.removed>rect{stroke-dasharray:1.5 4;stroke-linecap:round}
 .box.removed>text:not(.small){text-decoration:line-through}
@@ -72,7 +74,7 @@ def _painted(colours: Colours) -> str:
         f".paper{{fill:{colours.paper}}}",
         f"text{{fill:{colours.text}}}",
         f"text.small,.box.removed>text{{fill:{colours.quiet}}}",
-        f".line.edge path,.diamond.edge{{stroke:{colours.edge}}}",
+        f".line.edge path,.line.critical path,.diamond.edge{{stroke:{colours.edge}}}",
         f".line.dim path,.diamond.dim{{stroke:{colours.dim}}}",
         f".line.ghost path,.line.growth path,.diamond.ghost{{stroke:{colours.quiet}}}",
         f".head.edge{{fill:{colours.edge}}}",
@@ -87,6 +89,7 @@ def _painted(colours: Colours) -> str:
         rules.append(f".box.{status}>rect{{fill:{fill};stroke:{stroke}}}")
         rules.append(f".sign.{status}{{stroke:{stroke}}}")
     rules.append(f".box.removed>rect{{fill:none;stroke:{colours.quiet}}}")
+    rules.append(f".box>rect.critical{{fill:none;stroke:{colours.edge}}}")
     return "\n".join(rules)
 
 

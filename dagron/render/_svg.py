@@ -89,6 +89,7 @@ def _drawn_lines(plan: Plan) -> Iterator[str]:
     drawn: dict[Line, list[str]] = {}
     heads: dict[int, Line] = {}
     diamonds = []
+    critical = []
     for number, link in enumerate(graph.links):
         line = line_of(link)
         piece = graph.piece(number)
@@ -98,12 +99,18 @@ def _drawn_lines(plan: Plan) -> Iterator[str]:
             corners[-1] = (corners[-1][0] - _ARROW, corners[-1][1])
         ends = f'data-source="n{link.source}" data-target="n{link.target}"'
         drawn.setdefault(line, []).append(f'<path {ends} d="{_curve(corners)}"/>')
+        if link.is_critical:
+            whole = plan.corners(graph.path(number))
+            whole[-1] = (whole[-1][0] - _ARROW, whole[-1][1])
+            critical.append(f'<path d="{_curve(whole)}"/>')
         if line.has_condition:
             diamonds.append((line, _halfway(corners)))
     for line in sorted(drawn):
         yield f'<g class="line {_look(line)}">'
         yield from drawn[line]
         yield "</g>"
+    if critical:
+        yield f'<g class="line critical">{"".join(critical)}</g>'
     for target in sorted(heads):
         left, middle = plan.rects[target].left, plan.rects[target].middle
         look = _look(heads[target])
@@ -156,6 +163,8 @@ def _drawn_box(number: int, box: Box, rect: Rect) -> str:
     for shift in (6, 3) if box.is_fold else ():
         parts.append(f'<rect class="under" x="{rect.left + shift}" y="{rect.top + shift}" {size}')
     parts.append(f'<rect x="{rect.left}" y="{rect.top}" {size}')
+    if box.is_critical:
+        parts.append(_outline(rect, 6 if box.is_fold else 0))
     left, line = rect.left + 12, rect.top + 19
     if box.status:
         parts.append(drawn_sign(box.status, left + 5, line - 4))
@@ -169,6 +178,13 @@ def _drawn_box(number: int, box: Box, rect: Rect) -> str:
             parts += _counts(box, rect.left + 12, line)
     parts.append("</g>")
     return "".join(parts)
+
+
+def _outline(rect: Rect, below: int) -> str:
+    return (
+        f'<rect class="critical" x="{rect.left - 4}" y="{rect.top - 4}" '
+        f'width="{rect.width + 8 + below}" height="{rect.height + 8 + below}" rx="10"/>'
+    )
 
 
 def _data(box: Box) -> str:

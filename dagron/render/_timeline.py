@@ -1,12 +1,20 @@
 """A run over time, as SVG: a bar for each node, in lanes, and a line for each modification."""
 
 from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise
 
 from dagron._names import plural, shown_time
 from dagron._results import SHOWN_TEXT, ExecutionResult, error_text
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 from dagron.render._course import Course, Work, course_of
-from dagron.render._legend import ADDED, Entry, drawn_legend, drawn_sign, entries_of_totals
+from dagron.render._legend import (
+    ADDED,
+    CRITICAL,
+    Entry,
+    drawn_legend,
+    drawn_sign,
+    entries_of_totals,
+)
 from dagron.render._plan import MARGIN, NAME_CELLS
 from dagron.render._style import Colours, document, sheet
 from dagron.render._text import cells, fitted, noted, visible, xml
@@ -18,8 +26,7 @@ _SHAPES = """\
 .landing path.mark{stroke-width:1.4;stroke-dasharray:none}
 .box>rect.again,.box>rect.after{stroke-width:1.2;stroke-dasharray:none}
 .hatch{fill:none;stroke-dasharray:1.6 3.4}
-.pause{fill:none;stroke-width:1.2;stroke-dasharray:1 3;stroke-linecap:round}
-.box>rect.critical{stroke-width:1.6;stroke-dasharray:none}"""
+.pause{fill:none;stroke-width:1.2;stroke-dasharray:1 3;stroke-linecap:round}"""
 
 
 def _painted(colours: Colours) -> str:
@@ -27,14 +34,17 @@ def _painted(colours: Colours) -> str:
         [
             f".grid path{{stroke:{colours.dim}}}",
             f".landing path{{stroke:{colours.edge}}}",
+            f".queue{{fill:{colours.dim}}}",
             f".box>rect.wait{{fill:{colours.dim};stroke:none}}",
             f".box>rect.again{{fill:{colours.box[0]};stroke:{colours.box[1]}}}",
             f".box>rect.after{{fill:{colours.paper}}}",
             f".hatch,.pause{{stroke:{colours.box[1]}}}",
-            f".box>rect.critical{{fill:none;stroke:{colours.text}}}",
+            f".box>text.small{{fill:{colours.text}}}",
         ]
     )
 
+
+_QUEUE = 40  # how high it is drawn, where nodes wait
 
 _STYLE = sheet(_SHAPES, _painted)
 
@@ -47,13 +57,15 @@ def to_timeline_svg(result: ExecutionResult) -> str:
     plan = planned(course, path)
     entries = list(_entries(result, plan, critical))
     notes = list(_notes(result, course, plan))
-    legend, width, height = drawn_legend(entries, notes, plan.width, plan.bottom)
+    bottom = plan.bottom + (_QUEUE + 12 if plan.queue else 0)
+    legend, width, height = drawn_legend(entries, notes, plan.width, bottom)
     width += MARGIN
     height += MARGIN
     drawn = [
         *_drawn_axis(plan),
         *_drawn_marks(plan),
-        *(_drawn_bar(plan, bar, critical) for bar in plan.bars),
+        *(_drawn_bar(plan, bar, critical) for bar in _in_order(plan.bars, critical)),
+        *_drawn_queue(plan),
         *legend,
     ]
     return document(_STYLE, _summary(result), width, height, drawn)
@@ -89,6 +101,23 @@ def _drawn_axis(plan: Plan) -> Iterator[str]:
         yield f'<text class="small" x="{across}" y="{MARGIN + 8}">{text}</text>'
 
 
+def _drawn_queue(plan: Plan) -> Iterator[str]:
+    if not plan.queue:
+        return
+    most = max(count for _, count in plan.queue)
+    floor = plan.bottom + 8 + _QUEUE
+    path = [f"M{plan.queue[0][0]} {floor}"]
+    path += [f"V{floor - -(-_QUEUE * count // most)}H{left}" for left, count in _steps(plan.queue)]
+    title = f"up to {plural(most, 'node')} waited at once"
+    yield f'<path class="queue" d="{"".join(path)}V{floor}Z"><title>{title}</title></path>'
+
+
+def _steps(queue: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Give until where how many waited."""
+    for (_, count), (left, _) in pairwise(queue):
+        yield left, count
+
+
 def _drawn_marks(plan: Plan) -> Iterator[str]:
     is_full = len(plan.marks) <= MOST_FULL_LINES
     for mark in plan.marks:
@@ -114,6 +143,11 @@ def _tooltip_of(mark: Mark) -> str:
 # -- bars
 
 
+def _in_order(bars: Iterable[Bar], critical: Collection[str]) -> list[Bar]:
+    """Return them in the order in which they are drawn: outlines reach beyond their lanes."""
+    return sorted(bars, key=lambda bar: bar.work.result.name in critical)
+
+
 def _drawn_bar(plan: Plan, bar: Bar, critical: Collection[str]) -> str:
     node = bar.work.result
     middle, high = plan.middle(bar.lane), plan.size.bar
@@ -128,7 +162,7 @@ def _drawn_bar(plan: Plan, bar: Bar, critical: Collection[str]) -> str:
         parts.append(_rect("wait", bar.wait, first, middle - high // 4, high // 2, 0))
     if bar.end - last_end > 1:
         parts.append(_rect("after", last_end - 2, bar.end, middle - high // 4, high // 2, 0))
-    for (left, right), (again, _) in zip(bar.attempts, bar.attempts[1:], strict=False):
+    for (left, right), (again, _) in pairwise(bar.attempts):
         parts.append(f'<path class="pause" d="M{right} {middle}H{again}"/>')
         parts.append(_rect("again", left, right, top, high, round))
         parts.append(
@@ -155,7 +189,8 @@ def _rect(kind: str, left: int, right: int, top: int, high: int, round: int) -> 
 
 def _tooltip(work: Work) -> str:
     node = work.result
-    lines = [node.name, f"{shown_time(node.duration_seconds)} from {_time(work.start)} on"]
+    took = shown_time(node.duration_seconds)
+    lines = [node.name, f"took {took}, began {_time(work.start)} into the run"]
     if work.ready < work.start:
         lines.append(f"waited {_time(work.start - work.ready)} for its turn")
     if node.attempts > 1:
@@ -185,6 +220,9 @@ def _entries(result: ExecutionResult, plan: Plan, critical: Collection[str]) -> 
         yield ADDED
     if any(bar.wait is not None for bar in bars):
         yield _swatch("wait", 6), "waiting for its turn"
+    if plan.queue:
+        most = max(count for _, count in plan.queue)
+        yield _swatch("wait", 10), f"how many nodes waited for their turn: up to {most:,}"
     if any(len(bar.attempts) > 1 for bar in bars):
         hatch = '<path class="hatch" stroke-width="8" d="M2 -3H14"/>'
         yield f"{_swatch('again', 10)}{hatch}", "an attempt that failed"
@@ -195,10 +233,7 @@ def _entries(result: ExecutionResult, plan: Plan, critical: Collection[str]) -> 
         mark = f'<path class="mark" d="M7 -9v10{head}"/>'
         yield f'<g class="landing">{mark}</g>', f"the graph was changed{_changer(plan.marks)}"
     if any(bar.work.result.name in critical for bar in bars):
-        yield (
-            '<g class="box"><rect class="critical" y="-9" width="14" height="12" rx="4"/></g>',
-            "the critical path",
-        )
+        yield CRITICAL
 
 
 def _changer(marks: Iterable[Mark]) -> str:
@@ -233,7 +268,5 @@ def _notes(result: ExecutionResult, course: Course, plan: Plan) -> Iterator[str]
             f"{len(plan.bars):,} of {started:,} bars are shown: "
             f"failures, the critical path, and what took longest"
         )
-    if plan.hides_waits:
-        yield "how long nodes waited for their turn is not shown: they were too many at once"
     if result.forgotten:
         yield f"not shown: {plural(result.forgotten, 'forgotten node')}"

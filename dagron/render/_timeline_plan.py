@@ -1,7 +1,8 @@
 """Where everything in a timeline stands, in whole pixels."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice, zip_longest
+from itertools import accumulate, islice, zip_longest
 from typing import NamedTuple, TypeAlias
 
 from dagron._status import COMPLETED, FAILED
@@ -69,7 +70,10 @@ class Mark(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A timeline on paper; ``bars`` are in the order of the results."""
+    """A timeline on paper; ``bars`` are in the order of the results.
+
+    ``queue`` says from where on how many nodes waited at once, where the bars cannot show it.
+    """
 
     size: Size
     bars: list[Bar]
@@ -78,7 +82,7 @@ class Plan(NamedTuple):
     top: int  # of the first lane
     bottom: int
     width: int
-    hides_waits: bool
+    queue: list[tuple[int, int]]
 
     def middle(self, lane: int) -> int:
         """Return how far down the bars of a lane are."""
@@ -89,13 +93,15 @@ def planned(course: Course, critical: Sequence[str]) -> Plan:
     """Return where the bars stand: in names' size where there is room for that, else low."""
     scale = _scale(course.length)
     works = _capped(course.works, critical, MOST_BARS)
-    size, hides_waits = NAMED, False
+    size = NAMED
+    queue: list[tuple[int, int]] = []
     bars = _bars(works, scale, size)
     if _lanes(bars) > _MOST_NAMED:
         size = LOW
         bars = _bars(works, scale, size)
     if _lanes(bars) > MOST_LANES:
-        hides_waits = any(bar.wait is not None for bar in bars)
+        if any(bar.wait is not None for bar in bars):
+            queue = _queue(course.works, scale)
         works = [work._replace(ready=work.start) for work in works]
         bars = _bars(works, scale, size)
     while _lanes(bars) > MOST_LANES:
@@ -117,7 +123,7 @@ def planned(course: Course, critical: Sequence[str]) -> Plan:
         top,
         top + _lanes(bars) * size.pitch,
         max(MARGIN + _PLOT, *written, 0),
-        hides_waits,
+        queue,
     )
 
 
@@ -179,6 +185,16 @@ def _room(bar: Bar, size: Size) -> Stretch:
     if bar.label is not None:
         right = max(right, bar.label + _width(bar.name))
     return left, right + size.gap
+
+
+def _queue(works: Iterable[Work], scale: Callable[[int], int]) -> list[tuple[int, int]]:
+    """Return, from left to right, where it changed how many nodes waited, and to how many."""
+    changes: Counter[int] = Counter()
+    for work in works:
+        changes[scale(work.ready)] += 1
+        changes[scale(work.start)] -= 1
+    lefts = sorted(changes)
+    return list(zip(lefts, accumulate(changes[left] for left in lefts), strict=True))
 
 
 # -- modifications

@@ -1,21 +1,24 @@
-"""Writes a page into a file: whole, or not at all."""
+"""Writes what was rendered into a file: whole, or not at all."""
 
 from pathlib import Path
 from secrets import token_hex
 
 
-def checked_path(path: str | Path) -> Path:
-    """Return the path of a file that can be written there, or say why none can."""
+def checked_path(path: str | Path, call: str) -> Path:
+    """Return the path of a file that can be written there, or say why none can.
+
+    ``call`` is how the user asked for it, with ``...`` for the path.
+    """
     if not isinstance(path, str) and not hasattr(path, "__fspath__"):
         raise TypeError(
             f"path is a str or a pathlib.Path, not {type(path).__name__}: {path!r:.60}\n"
-            "  help: name a file, as in result.save_html('run.html')"
+            f"  help: name a file: {_said(call, 'run')}"
         )
     checked = Path(path)
     if not str(path) or checked.is_dir():
         what = f"{str(checked)!r} is a folder" if str(path) else "the path is empty"
         raise IsADirectoryError(
-            f"{what}: a page is one file\n  help: name a file, as in {str(checked / 'run.html')!r}"
+            f"{what}: what is written is one file\n  help: name it: {_said(call, checked / 'run')}"
         )
     if not checked.parent.is_dir():
         raise FileNotFoundError(
@@ -23,6 +26,10 @@ def checked_path(path: str | Path) -> Path:
             "  help: make it first: path.parent.mkdir(parents=True)"
         )
     return checked
+
+
+def _said(call: str, path: object) -> str:
+    return call.replace("...", repr(str(path)))
 
 
 def write(text: str, path: Path) -> None:
