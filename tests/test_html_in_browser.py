@@ -302,6 +302,28 @@ def test_the_graph_switches_between_before_and_after(
     assert "exact" in shown()
 
 
+def test_a_picture_looks_as_it_does_alone(
+    chromium: Any, result: ExecutionResult, tmp_path: Path
+) -> None:
+    """On the page the style of one picture changes nothing in another one."""
+    script = """
+        const names = ["fill", "stroke", "strokeWidth", "strokeDasharray", "opacity"];
+        return [...document.querySelectorAll(arguments[0])].map((element) => {
+          const style = getComputedStyle(element);
+          const font = element.tagName === "text" ? style.font : "";
+          return [element.tagName, font, ...names.map((name) => style[name])].join(" ");
+        });
+    """
+    result.save_html(tmp_path / "run.html")
+    page = Opened(chromium, tmp_path / "run.html")
+    in_graph = page.run(script, "#graph .picture:not([hidden]) svg *")
+    in_timeline = page.run(script, "#timeline svg *")
+    for text, seen in ((result.to_svg(), in_graph), (result.to_timeline_svg(), in_timeline)):
+        (tmp_path / "alone.svg").write_text(text, encoding="utf-8")
+        alone = Opened(chromium, tmp_path / "alone.svg")
+        assert seen == alone.run(script, "svg > :not(style), svg > g *")
+
+
 def test_keys_are_enough(opened: Callable[..., Opened], result: ExecutionResult) -> None:
     """Arrows lead from box to box, Enter opens the drawer, and Escape leads back to the box."""
     page = opened(result)

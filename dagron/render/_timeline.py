@@ -46,7 +46,8 @@ def _painted(colours: Colours) -> str:
 
 _QUEUE = 40  # how high it is drawn, where nodes wait
 
-_STYLE = sheet(_SHAPES, _painted)
+_KIND = "timeline"
+_STYLE = sheet(_KIND, _SHAPES, _painted)
 
 
 def to_timeline_svg(result: ExecutionResult) -> str:
@@ -68,7 +69,7 @@ def to_timeline_svg(result: ExecutionResult) -> str:
         *_drawn_queue(plan),
         *legend,
     ]
-    return document(_STYLE, _summary(result), width, height, drawn)
+    return document(_STYLE, _summary(result), width, height, drawn, _KIND)
 
 
 def _summary(result: ExecutionResult) -> str:
