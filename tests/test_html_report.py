@@ -24,18 +24,7 @@ from dagron import (
 )
 from dagron.render import _files, _html, _html_data, _html_log
 from html_pages import Page, read_page
-from pictures import HOSTILE
-
-# What those names that no node can have are in errors, reasons and results.
-HOSTILE_TEXTS = [
-    *HOSTILE,
-    "a name\nwith newlines\r\n\tand more",
-    "\x00\x1b[31mred\x07",
-    "\ud800 alone",
-    "{{script}} {{data}}",
-    "]]></script></style></title></textarea></noscript><script>alert(1)</script>",
-    "x" * 100_000,
-]
+from pictures import HOSTILE, HOSTILE_TEXTS
 
 
 def nothing() -> None:
