@@ -21,6 +21,8 @@ from dagron import (
     NodeResult,
     NodeStatus,
     Retry,
+    _history,
+    _times,
 )
 from dagron.render import _files, _html, _html_data, _html_log
 from html_pages import Page, read_page
@@ -451,6 +453,52 @@ def test_a_page_says_how_many_nodes_were_forgotten(page: Callable[..., Page]) ->
         "2 nodes that completed and were not needed any more were forgotten while the graph ran "
         "(keep=...): they are in the counts alone."
     ]
+
+
+def test_a_page_says_what_is_not_known_any_more(
+    page: Callable[..., Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of very many changes the last are known: of the others the page says that they are not."""
+    monkeypatch.setattr(_history, "RECORDED", 4)
+    monkeypatch.setattr(_times, "RECORDED", 4)
+
+    def drop(name: str, result: object) -> DynamicModification | None:
+        number = int(name)
+        return DynamicModification(remove_nodes=[f"x{number}"]) if number < 6 else None
+
+    names = [str(number) for number in range(7)]
+    placeholders = [(name, f"x{number}") for number, name in enumerate(names[1:])]
+    result = run(
+        *pairwise(names), *placeholders, expanders=dict.fromkeys(names, drop), max_concurrency=1
+    )
+    saved = page(result)
+    known = [node for node in saved.nodes.values() if node["status"] == "REMOVED"]
+    assert 0 < len(known) < 6
+    assert saved.notes == [
+        f"Of the nodes that were removed, {6 - len(known)} are not known any more.",
+        "When the first 2 modifications landed is not known any more.",
+    ]
+
+
+def test_a_condition_is_told_of(page: Callable[..., Page]) -> None:
+    """A node knows which of its dependencies it needed on a condition."""
+    dag = dagron.DAG.builder().add_edge("a", "b", condition=bool).add_edge("c", "b").build()
+    result = dagron.DynamicExecutor(dag).execute_sync(dict.fromkeys(dag, nothing))
+    saved = page(result)
+    names = [node["name"] for node in saved.data["nodes"]]
+    assert [names[number] for number in saved.nodes["b"]["needs"]] == ["a", "c"]
+    assert [names[number] for number in saved.nodes["b"]["ifs"]] == ["a"]
+
+
+def test_a_skip_after_what_has_no_time_has_none(page: Callable[..., Page]) -> None:
+    """Where it is not known when a dependency ended, it is not known when a node was skipped."""
+    dag = dagron.DAG.builder().add_edge("a", "b").build()
+    nodes = {
+        "a": NodeResult("a", NodeStatus.SKIPPED, reason="no reason"),
+        "b": NodeResult("b", NodeStatus.SKIPPED, reason="no reason"),
+    }
+    entries = page(ExecutionResult(nodes, dag)).data["entries"]
+    assert [time for time, *_ in entries] == [0, None, None, 0]
 
 
 def test_a_page_is_small(tmp_path: Path, eventful: ExecutionResult) -> None:

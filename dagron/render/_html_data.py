@@ -58,7 +58,7 @@ def nodes_of(roll: Roll, began: float | None, with_results: bool) -> list[Data]:
 class _Telling:
     def __init__(self, roll: Roll, began: float | None, with_results: bool) -> None:
         self._roll = roll
-        self._began = began
+        self._began = began or 0.0
         self._with_results = with_results
         self._tracebacks = 0
         self._children: dict[str, list[str]] = {}
@@ -78,8 +78,7 @@ class _Telling:
         data = _named(node.name) | {"status": str(node.status)}
         data |= self._origin(node.added_by, history.added_in(node.name))
         if node.started_at is not None:
-            if self._began is not None:
-                data["start"] = round(max(0.0, node.started_at - self._began), 6)
+            data["start"] = round(max(0.0, node.started_at - self._began), 6)
             data["took"] = round(node.duration_seconds, 6)
         if node.attempts > 1:
             data["attempts"] = node.attempts
