@@ -25,6 +25,7 @@ from dagron import (
     _times,
 )
 from dagron.render import _files, _html, _html_data, _html_log
+from dagron.render._style import STYLE
 from html_pages import Page, read_page
 from pictures import HOSTILE, HOSTILE_TEXTS
 
@@ -203,6 +204,32 @@ def test_a_page_tells_when_nodes_were_skipped() -> None:
     assert skipped[2] == times["added", "by late"]
 
 
+def test_what_happened_in_one_moment_is_in_its_order() -> None:
+    """A clock that stands still for a while puts nothing before what led to it."""
+    dag = dagron.DAG.builder().add_edge("a", "b").add_edge("b", "c").build()
+    nodes = {
+        "a": NodeResult("a", NodeStatus.COMPLETED, started_at=5.0, attempts=1),
+        "b": NodeResult("b", NodeStatus.FAILED, error=OSError(), started_at=5.0, added_by="a"),
+        "c": NodeResult("c", NodeStatus.SKIPPED, reason="skipped because 'b' failed"),
+    }
+    times = _times.Times(5.0)
+    times.landings.append(_times.Landing(1, 5.0, "a", 1, 0, False))
+    history = _history.History(dag, 1, {"b": (1, 1)})
+    result = ExecutionResult(nodes, dag, history=history, times=times)
+    entries = _html_log.entries_of(_html_data.Roll(result))
+    names = list(result.node_results)
+    assert [(one.kind, one.node is not None and names[one.node]) for one in entries[1:-1]] == [
+        ("started", "a"),
+        ("landed", "a"),
+        ("added", "b"),
+        ("completed", "a"),
+        ("started", "b"),
+        ("failed", "b"),
+        ("skipped", "c"),
+    ]
+    assert {one.time for one in entries} == {0.0}
+
+
 def test_what_is_not_known_has_no_time(page: Callable[..., Page]) -> None:
     """A node that was cancelled before it started has no time, and stands before the end."""
     result = run("a", "b", "c", tasks={"a": broken}, on_failure="cancel", max_concurrency=1)
@@ -278,6 +305,7 @@ def test_the_graph_stands_there_at_every_moment(page: Callable[..., Page]) -> No
     assert [("hidden" in one.attributes) for one in pictures] == [True, True, True, False, False]
     graphs = saved.all("svg")
     assert len(graphs) == 5
+    assert saved.all("style")[0].text.count(STYLE) == 1
     assert [one.attributes["aria-label"].partition(",")[0] for one in graphs[:4]] == [
         "a graph: 1 node",
         *(f"a graph: {count} nodes" for count in (2, 3, 4)),
@@ -605,6 +633,9 @@ def test_hostile_texts_change_nothing_but_texts(page: Callable[..., Page], text:
             assert len(value) < 50_000
             assert re.sub("[\n\xa0\u200d]", "", value).isprintable()
     assert len(saved.source) < 400_000
+    for element in saved.elements:
+        if element.tag not in ("script", "style", "html", "head", "body"):
+            assert not {"\u202e", "\u2028", "\x1b", "\0"} & set(element.text)
 
 
 def test_a_text_cannot_stand_in_for_a_part_of_the_page(page: Callable[..., Page]) -> None:

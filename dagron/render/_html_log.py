@@ -13,7 +13,8 @@ from dagron.render._html_text import error_line, reason_text
 from dagron.render._text import visible
 
 MOST_ENTRIES = 10_000
-_ORDER = ("landed", "added", "removed", "started", "retried")  # of what has one time; ends are last
+# What a node does in one moment, as a coarse clock has it: in this order, its end last.
+_ORDER = {"started": 0, "retried": 0, "landed": 1, "added": 2, "removed": 3}
 
 
 class Entry(NamedTuple):
@@ -26,6 +27,18 @@ class Entry(NamedTuple):
     kind: str
     node: int | None
     text: str
+
+
+class _Placed(NamedTuple):
+    """An entry, and the number of the node that did it: -1 where none did, or one unknown."""
+
+    entry: Entry
+    doer: int
+
+    def key(self) -> tuple[float, int, int]:
+        """Return by what entries with a time are sorted: nodes are numbered as they may start."""
+        assert self.entry.time is not None
+        return self.entry.time, self.doer, _ORDER.get(self.entry.kind, len(_ORDER))
 
 
 def entries_of(roll: Roll) -> list[Entry]:
@@ -56,20 +69,14 @@ class _Log:
 
     def entries(self) -> list[Entry]:
         """Return all of them."""
-        timed: list[tuple[float, int, Entry]] = []
-        last: list[Entry] = []
-        for entry in self._all():
-            if entry.time is None:
-                last.append(entry)
-            else:
-                rank = _ORDER.index(entry.kind) if entry.kind in _ORDER else len(_ORDER)
-                timed.append((entry.time, rank, entry))
-        timed.sort(key=lambda one: one[:2])
+        placed = list(self._all())
+        timed = sorted((one for one in placed if one.entry.time is not None), key=_Placed.key)
+        last = [one.entry for one in placed if one.entry.time is None]
         size = plural(self._result._history.before.node_count(), "node")
         first = Entry(0.0, "run", None, f"The run began with {size}.")
-        return [first, *(entry for _, _, entry in timed), *last, self._ending()]
+        return [first, *(one.entry for one in timed), *last, self._ending()]
 
-    def _all(self) -> Iterator[Entry]:
+    def _all(self) -> Iterator[_Placed]:
         yield from self._landings()
         results, ghosts = self._result.node_results, self._roll.ghosts
         for name, number in self._roll.number.items():
@@ -79,13 +86,17 @@ class _Log:
                 removal = ghosts[name]
                 yield from self._added(removal.added_by, removal.added_in, number)
                 by = "from outside" if removal.by is None else f"by {visible(removal.by)}"
-                yield Entry(self._landing(removal.version), "removed", number, by)
+                entry = Entry(self._landing(removal.version), "removed", number, by)
+                yield _Placed(entry, self._number(removal.by))
 
     def _ending(self) -> Entry:
         seconds = self._result.total_duration_seconds
         reason = self._result.reason
         text = "ended." if reason is None else f"was cut short: {reason_text(reason)}"
         return Entry(round(seconds, 6), "run", None, f"The run {text}")
+
+    def _number(self, name: str | None) -> int:
+        return -1 if name is None else self._roll.number.get(name, -1)
 
     # -- when
 
@@ -126,40 +137,43 @@ class _Log:
 
     # -- what
 
-    def _landings(self) -> Iterator[Entry]:
+    def _landings(self) -> Iterator[_Placed]:
         for landing in self._times.landings:
             changes = [
                 f"{word} {plural(count, 'node')}"
                 for word, count in (("added", landing.added), ("removed", landing.removed))
                 if count
             ]
-            number = None if landing.by is None else self._roll.number.get(landing.by)
-            by = "" if number is not None else f" {visible(landing.by or 'from outside')}"
+            doer = self._number(landing.by)
+            by = "" if doer >= 0 else f" {visible(landing.by or 'from outside')}"
             text = f"Modification {landing.version:,}{by}: {', '.join(changes) or 'other changes'}"
-            yield Entry(self._since(landing.time), "landed", number, text)
+            number = None if doer < 0 else doer
+            yield _Placed(Entry(self._since(landing.time), "landed", number, text), doer)
 
-    def _added(self, by: str | None, version: int, number: int) -> Iterator[Entry]:
+    def _added(self, by: str | None, version: int, number: int) -> Iterator[_Placed]:
         if version or by is not None:
             text = "from outside" if by is None else f"by {visible(by)}"
-            yield Entry(self._landing(version), "added", number, text)
+            entry = Entry(self._landing(version), "added", number, text)
+            yield _Placed(entry, self._number(by))
 
-    def _of_node(self, node: NodeResult, number: int) -> Iterator[Entry]:
+    def _of_node(self, node: NodeResult, number: int) -> Iterator[_Placed]:
         yield from self._added(node.added_by, self._result._history.added_in(node.name), number)
         yield from self._attempts(node, number)
         end = self._ends.get(node.name)
         time = None if end is None else self._since(end)
-        yield Entry(time, str(node.status).lower(), number, _ending_of(node))
+        yield _Placed(Entry(time, str(node.status).lower(), number, _ending_of(node)), number)
 
-    def _attempts(self, node: NodeResult, number: int) -> Iterator[Entry]:
+    def _attempts(self, node: NodeResult, number: int) -> Iterator[_Placed]:
         if node.started_at is None:
             return
         spans = self._times.attempts.get(node.name, ())
-        yield Entry(self._since(node.started_at), "started", number, "")
+        yield _Placed(Entry(self._since(node.started_at), "started", number, ""), number)
         for attempt, (span, following) in enumerate(pairwise(spans), 1):
             error = error_line(node.errors[attempt - 1]) if attempt <= len(node.errors) else ""
-            yield Entry(self._since(span[1]), "retried", number, f"attempt {attempt}: {error}")
+            failed = Entry(self._since(span[1]), "retried", number, f"attempt {attempt}: {error}")
+            yield _Placed(failed, number)
             again = f"attempt {attempt + 1} of {node.attempts}"
-            yield Entry(self._since(following[0]), "started", number, again)
+            yield _Placed(Entry(self._since(following[0]), "started", number, again), number)
 
 
 def _ending_of(node: NodeResult) -> str:
