@@ -5,10 +5,20 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const { nodes, entries, moments } = data;
   const CHUNK = 400; // rows of the log that are added at a time
-  const ALIKE = 8; // lines of one kind in a row: of more, the first three are shown, and a button for the others
+  const ALIKE = 8; // lines of one kind in a row: of more, three are shown, and a button for the rest
+  const MEMBERS = 300; // of a folded family that are listed
+  const OUTSIDE = "the program, from outside";
   const WORDS = {
-    run: "run", landed: "graph changed", added: "added", started: "started", retried: "attempt failed",
-    completed: "completed", failed: "failed", skipped: "skipped", cancelled: "cancelled", removed: "removed",
+    run: "run",
+    landed: "graph changed",
+    added: "added",
+    started: "started",
+    retried: "attempt failed",
+    completed: "completed",
+    failed: "failed",
+    skipped: "skipped",
+    cancelled: "cancelled",
+    removed: "removed",
   };
   const find = (id) => document.getElementById(id);
   const indexOf = new Map();
@@ -21,8 +31,10 @@
     return element;
   }
 
+  const digits = (number) => number.toLocaleString("en");
+
   function seconds(span) {
-    if (span >= 100) return `${Math.round(span).toLocaleString("en")} s`;
+    if (span >= 100) return `${digits(Math.round(span))} s`;
     if (span >= 1) return `${Number(span.toPrecision(3))} s`;
     return `${span >= 0.001 ? Number((1000 * span).toPrecision(3)) : (1000 * span).toFixed(3)} ms`;
   }
@@ -32,7 +44,8 @@
   const stamp = (time) => (isShort ? `${(1000 * time).toFixed(1)} ms` : `${time.toFixed(3)} s`);
 
   const word = (node) => node.status.toLowerCase();
-  const link = (index) => make("button", { type: "button", class: "name", "data-open": index }, nodes[index].name);
+  const link = (index) =>
+    make("button", { type: "button", class: "name", "data-open": index }, nodes[index].name);
 
   // -- the elements of the pictures that stand for nodes, or for several of them
 
@@ -81,10 +94,9 @@
   function mark(members) {
     for (const element of document.querySelectorAll(".open")) element.classList.remove("open");
     opened = members;
-    if (members.length === 1) {
-      for (const [element, of] of marks) if (of.length === 1 && of[0] === members[0]) element.classList.add("open");
-      for (const row of find("entries").rows) row.classList.toggle("open", row.dataset.index === String(members[0]));
-    }
+    if (members.length !== 1) return;
+    const alike = `.sheet [data-index="${members[0]}"], #entries [data-index="${members[0]}"]`;
+    for (const element of document.querySelectorAll(alike)) element.classList.add("open");
   }
 
   function show(title, children, members, from) {
@@ -105,16 +117,19 @@
 
   function open(index, from) {
     const node = nodes[index];
-    const fate = node.reason?.startsWith(word(node)) ? node.reason : [word(node), node.reason].filter(Boolean).join(": ");
-    const children = [make("p", { class: `fate state ${word(node)}` }, fate)];
-    children.push(facts(node));
-    for (const error of node.errors ?? []) children.push(...told(error));
-    if (node.errors_more) children.push(make("p", { class: "note" }, `${node.errors_more} more attempts failed, of those between.`));
-    if (node.result !== undefined) children.push(make("h3", {}, "Result"), make("pre", { class: "result" }, node.result));
+    const children = [make("p", { class: `fate state ${word(node)}` }, fate(node)), facts(node)];
+    for (const error of node.errors ?? []) children.push(...told(error.title, error.text, "failed"));
+    if (node.errors_more) children.push(make("p", { class: "note" }, `${node.errors_more} more attempts failed.`));
+    if (node.result !== undefined) children.push(...told("Result", node.result, "result"));
     children.push(...neighbours("Depends on", node.needs, node.needs_more, node.ifs));
     children.push(...neighbours("Needed by", node.feeds, node.feeds_more));
     children.push(...neighbours("Has added", node.children, node.children_more));
     show(node.name, children, [index], from);
+  }
+
+  function fate(node) {
+    if (!node.reason) return word(node);
+    return node.reason.startsWith(word(node)) ? node.reason : `${word(node)}: ${node.reason}`;
   }
 
   function facts(node) {
@@ -124,33 +139,35 @@
     if (node.took !== undefined) tell("took", `${seconds(node.took)} in its task`);
     if (node.attempts > 1) tell("attempts", String(node.attempts));
     if (node.by !== undefined) {
-      const by = node.by === null ? "from outside of the run" : node.by_index === undefined ? node.by : link(node.by_index);
-      tell("added by", by, node.landed ? `, modification ${node.landed}` : "");
+      const by = node.by_index === undefined ? node.by : link(node.by_index);
+      tell("added by", by ?? OUTSIDE, node.landed ? `, modification ${node.landed}` : "");
     }
-    if (node.status === "REMOVED") tell("removed by", node.removed_by ?? "the program", `, modification ${node.removed_in}`);
+    if (node.status === "REMOVED") {
+      tell("removed by", node.removed_by ?? OUTSIDE, `, modification ${node.removed_in}`);
+    }
     return list;
   }
 
-  function told(error) {
-    return [make("h3", {}, error.title), make("pre", { class: "failed" }, error.text)];
-  }
+  const told = (title, text, look) => [make("h3", {}, title), make("pre", { class: look }, text)];
 
   function neighbours(title, indices = [], more = 0, ifs = []) {
     if (!indices.length && !more) return [];
     const list = make("ul");
     for (const index of indices) {
-      const item = make("li", {}, make("span", { class: `state ${word(nodes[index])}`, title: word(nodes[index]) }), link(index));
+      const of = word(nodes[index]);
+      const item = make("li", {}, make("span", { class: `state ${of}`, title: of }), link(index));
       if (ifs.includes(index)) item.append(" on a condition");
       list.append(item);
     }
-    if (more) list.append(make("li", { class: "note" }, `and ${more.toLocaleString("en")} more`));
+    if (more) list.append(make("li", { class: "note" }, `and ${digits(more)} more`));
     return [make("h3", {}, title), list];
   }
 
   function openMembers(element, members) {
     const title = element.querySelector("title").textContent.split("\n")[0];
-    const known = [...members].sort((one, other) => (nodes[other].status === "FAILED") - (nodes[one].status === "FAILED"));
-    show(title, neighbours("Nodes", known.slice(0, 300), element.dataset.fold - Math.min(known.length, 300)), members, element);
+    const hasFailed = (index) => nodes[index].status === "FAILED";
+    const shown = [...members].sort((one, other) => hasFailed(other) - hasFailed(one)).slice(0, MEMBERS);
+    show(title, neighbours("Nodes", shown, element.dataset.fold - shown.length), members, element);
     element.classList.add("open");
   }
 
@@ -185,15 +202,16 @@
     for (const node of nodes) counts.set(familyOf(node), (counts.get(familyOf(node)) ?? 0) + 1);
     family.append(make("option", { value: "" }, "Added by anyone"));
     for (const [key, count] of counts) {
-      const label = key === "0" ? "In the graph from the start" : key === "1" ? "Added from outside" : `Added by ${key.slice(1)}`;
-      family.append(make("option", { value: key }, `${label} (${count.toLocaleString("en")})`));
+      const label = { 0: "In the graph from the start", 1: "Added from outside" }[key];
+      family.append(make("option", { value: key }, `${label ?? `Added by ${key.slice(1)}`} (${digits(count)})`));
     }
     family.hidden = counts.size < 2;
     const tally = new Map();
     for (const node of nodes) tally.set(node.status, (tally.get(node.status) ?? 0) + 1);
     for (const [status, count] of tally) {
+      const of = status.toLowerCase();
       const button = make("button", { type: "button", "aria-pressed": "false", "data-state": status });
-      button.append(make("span", { class: `state ${status.toLowerCase()}` }), `${count.toLocaleString("en")} ${status.toLowerCase()}`);
+      button.append(make("span", { class: `state ${of}` }), `${digits(count)} ${of}`);
       button.addEventListener("click", () => {
         if (!states.delete(status)) states.add(status);
         button.setAttribute("aria-pressed", states.has(status));
@@ -212,14 +230,16 @@
       (text === "" || node.name.toLowerCase().includes(text)) &&
       (states.size === 0 || states.has(node.status)) &&
       (family.value === "" || familyOf(node) === family.value));
-    for (const [element, members] of marks) element.classList.toggle("out", isOn && !members.some((index) => hits[index]));
+    for (const [element, members] of marks) {
+      element.classList.toggle("out", isOn && !members.some((index) => hits[index]));
+    }
     document.body.classList.toggle("filtered", isOn);
     if (isOn) document.querySelectorAll(".sheet").forEach(reveal);
     find("clear").disabled = !isOn;
     const count = hits.filter(Boolean).length;
-    find("found").value = isOn ? `${count.toLocaleString("en")} of ${nodes.length.toLocaleString("en")} nodes` : "";
+    find("found").value = isOn ? `${digits(count)} of ${digits(nodes.length)} nodes` : "";
     const chosen = isOn ? entries.filter(([, , index]) => index !== null && hits[index]) : entries;
-    find("shown").value = isOn ? `${chosen.length.toLocaleString("en")} of ${entries.length.toLocaleString("en")}` : "";
+    find("shown").value = isOn ? `${digits(chosen.length)} of ${digits(entries.length)}` : "";
     lines = gathered(chosen);
     shown = 0;
     find("entries").replaceChildren();
@@ -228,9 +248,10 @@
 
   // Scroll a sheet, and nothing else, to the first element that the filter lets through.
   function reveal(sheet) {
-    const first = marks.find(([element]) => !element.classList.contains("out") && sheet.contains(element) && element.getClientRects().length);
+    const own = [...sheet.querySelectorAll(".picture:not([hidden]) [data-index], .picture:not([hidden]) [data-fold]")];
+    const first = own.find((element) => !element.classList.contains("out"));
     if (!first) return;
-    const [box, view] = [first[0].getBoundingClientRect(), sheet.getBoundingClientRect()];
+    const [box, view] = [first.getBoundingClientRect(), sheet.getBoundingClientRect()];
     if (box.top < view.top || box.bottom > view.bottom) sheet.scrollTop += box.top - view.top - 40;
     if (box.left < view.left || box.right > view.right) sheet.scrollLeft += box.left - view.left - 40;
   }
@@ -256,7 +277,7 @@
       const kind = chosen[start][1];
       end = start + 1;
       while (end < chosen.length && chosen[end][1] === kind) end += 1;
-      const isLong = end - start > ALIKE && (kind === "added" || kind === "removed" || kind === "skipped" || kind === "cancelled");
+      const isLong = end - start > ALIKE && ["added", "removed", "skipped", "cancelled"].includes(kind);
       result.push(...chosen.slice(start, isLong ? start + 3 : end));
       if (isLong) result.push({ kind, others: chosen.slice(start + 3, end) });
     }
@@ -264,9 +285,9 @@
   }
 
   function buttonRow({ kind, others }) {
-    const button = make("button", { type: "button" }, `Show ${others.length.toLocaleString("en")} more`);
-    const element = make("tr", { class: kind });
-    element.append(make("td"), make("td", {}, make("span", { class: `state ${kind}` }, WORDS[kind])), make("td", {}, button), make("td"));
+    const button = make("button", { type: "button" }, `Show ${digits(others.length)} more`);
+    const what = make("span", { class: `state ${kind}` }, WORDS[kind]);
+    const element = make("tr", { class: kind }, make("td"), make("td", {}, what), make("td", {}, button), make("td"));
     button.addEventListener("click", () => element.replaceWith(...others.map(row)));
     return element;
   }
@@ -283,11 +304,12 @@
   }
 
   function grow() {
-    find("entries").append(...lines.slice(shown, shown + CHUNK).map((line) => (Array.isArray(line) ? row(line) : buttonRow(line))));
+    const next = lines.slice(shown, shown + CHUNK);
+    find("entries").append(...next.map((line) => (Array.isArray(line) ? row(line) : buttonRow(line))));
     shown = Math.min(shown + CHUNK, lines.length);
     const left = lines.length - shown;
     find("more").hidden = !left;
-    find("more").textContent = `Show ${Math.min(left, CHUNK).toLocaleString("en")} more of ${left.toLocaleString("en")}`;
+    find("more").textContent = `Show ${digits(Math.min(left, CHUNK))} more of ${digits(left)}`;
   }
   find("more").addEventListener("click", grow);
 
@@ -340,6 +362,7 @@
   turn(pictures.length - 1);
   filter();
   for (const time of document.querySelectorAll("time")) {
-    time.textContent = new Date(time.dateTime).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+    const style = { dateStyle: "medium", timeStyle: "medium" };
+    time.textContent = new Date(time.dateTime).toLocaleString(undefined, style);
   }
 })();
