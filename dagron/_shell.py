@@ -401,11 +401,11 @@ class Shell(Hosting):
         )
         if note.earlier and started_at is not None:
             self.times.attempts[name] = spans_of(started_at, note.earlier, seconds)
-        if name in self._expanders and started_at is not None:
-            self.times.ended[name] = time()
         children: Collection[str] = ()
-        if name in self.scheduler.offspring.unfinished:
+        has_children = name in self.scheduler.offspring.unfinished
+        if has_children or name in self._expanders:
             self.times.ended[name] = time()
+        if has_children:
             children = self._end_growth(name, status)
         if status is COMPLETED:
             self._succeed(name, value)

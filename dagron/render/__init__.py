@@ -1,4 +1,4 @@
-"""Pictures of graphs and of runs, Mermaid, DOT and SVG, and a page: without any dependency."""
+"""Pictures, traces and pages of graphs and of runs, without any dependency."""
 
 from dagron.render._dot import to_dot
 from dagron.render._from_graph import picture_of_graph

@@ -34,8 +34,8 @@ def _painted(colours: Colours) -> str:
         [
             f".grid path{{stroke:{colours.dim}}}",
             f".landing path{{stroke:{colours.edge}}}",
-            f".queue{{fill:{colours.dim}}}",
-            f".box>rect.wait{{fill:{colours.dim};stroke:none}}",
+            f".queue{{fill:{colours.quiet};fill-opacity:.4}}",
+            f".box>rect.wait{{fill:{colours.quiet};fill-opacity:.4;stroke:none}}",
             f".box>rect.again{{fill:{colours.box[0]};stroke:{colours.box[1]}}}",
             f".box>rect.after{{fill:{colours.paper}}}",
             f".hatch,.pause{{stroke:{colours.box[1]}}}",
@@ -44,6 +44,7 @@ def _painted(colours: Colours) -> str:
     )
 
 
+_WIDE = 10  # a bar whose dashes look like dashes
 _QUEUE = 40  # how high it is drawn, where nodes wait
 
 _KIND = "timeline"
@@ -153,12 +154,14 @@ def _drawn_bar(plan: Plan, bar: Bar, critical: Collection[str]) -> str:
     node = bar.work.result
     middle, high = plan.middle(bar.lane), plan.size.bar
     top, round = middle - high // 2, 3 if plan.size.has_names else 1
-    classes = f"box {node.status.lower()}{' added' if node.added_by is not None else ''}"
+    (first, _), (last, last_end) = bar.attempts[0], bar.attempts[-1]
+    classes = f"box {node.status.lower()}"
+    if _is_dashed(bar):
+        classes += " added"
     parts = [
         f'<g class="{classes}" data-node="{xml(node.name)}" data-status="{node.status}">',
         f"<title>{xml(_tooltip(bar.work))}</title>",
     ]
-    (first, _), (last, last_end) = bar.attempts[0], bar.attempts[-1]
     if bar.wait is not None:
         parts.append(_rect("wait", bar.wait, first, middle - high // 4, high // 2, 0))
     if bar.end - last_end > 1:
@@ -180,6 +183,11 @@ def _drawn_bar(plan: Plan, bar: Bar, critical: Collection[str]) -> str:
             )
     parts.append("</g>")
     return "".join(parts)
+
+
+def _is_dashed(bar: Bar) -> bool:
+    first, last = bar.attempts[-1]
+    return bar.work.result.added_by is not None and last - first >= _WIDE
 
 
 def _rect(kind: str, left: int, right: int, top: int, high: int, round: int) -> str:
@@ -217,7 +225,7 @@ def _time(micros: int) -> str:
 def _entries(result: ExecutionResult, plan: Plan, critical: Collection[str]) -> Iterator[Entry]:
     yield from entries_of_totals(_totals(result))
     bars = plan.bars
-    if any(bar.work.result.added_by is not None for bar in bars):
+    if any(map(_is_dashed, bars)):
         yield ADDED
     if any(bar.wait is not None for bar in bars):
         yield _swatch("wait", 6), "waiting for its turn"

@@ -121,8 +121,8 @@ def planned(course: Course, critical: Sequence[str]) -> Plan:
         marks,
         [(scale(at), text) for at, text in ticks(course.length, _MOST_TICKS)],
         top,
-        top + _lanes(bars) * size.pitch,
-        max(MARGIN + _PLOT, *written, 0),
+        top + _lanes(bars) * size.pitch if bars or marks else 0,
+        max(MARGIN + _PLOT if bars or marks else 0, *written, 0),
         queue,
     )
 
