@@ -204,6 +204,33 @@ class ExecutionResult:
 
         render.to_chrome_trace(self, path)
 
+    def save_html(
+        self,
+        path: str | Path,
+        *,
+        title: str | None = None,
+        results: bool = True,
+        fold: int | None = 12,
+    ) -> None:
+        """Write the run as a page: one HTML file, which loads nothing from anywhere.
+
+        In a browser it shows the graph before, while and after it grew, the timeline, the summary,
+        and what happened when. One filter, by name, by state and by who added a node, is for all of
+        them, and what is known of a node is a click away: its times, the tracebacks of its
+        attempts, why it was skipped, who added it, what it depended on, and the beginning of its
+        result's ``repr()``. ``results=False`` leaves that out, for results that not everybody may
+        see. ``title`` is the headline, ``fold`` is that of `to_svg`.
+
+        Of more than 3,000 nodes it tells of 3,000, of failures before others, and says so; the same
+        result gives the same file. The file is there whole or not at all, and one that was there
+        before is replaced. Raises FileNotFoundError where the folder does not exist,
+        IsADirectoryError where the path is a folder, and whatever else the system says, as it says
+        it.
+        """
+        from dagron import render
+
+        render.save_html(self, path, title, results, fold)
+
     def _repr_svg_(self) -> str:
         return self.to_svg()
 

@@ -669,6 +669,49 @@ def test_a_notebook_shows_the_run(swapped: ExecutionResult) -> None:
     assert swapped._repr_svg_() == swapped.to_svg()
 
 
+@pytest.mark.parametrize("grows", [False, True])
+def test_forgotten_nodes_leave_their_edges_out(grows: bool) -> None:
+    """What was forgotten is a count, also where no modification has landed; before, it is there."""
+    expander = children(1) if grows else None
+    result = run(
+        ("a", "b"), ("b", "c"), expanders={"c": expander} if expander else {}, keep="leaves"
+    )
+    after = read_mermaid(result.to_mermaid())
+    assert "c" in after.names() or grows
+    assert not {"a", "b"} & set(after.names())
+    assert any("forgotten" in name for name in after.names())
+    assert read_mermaid(result.to_mermaid("before")).names() == ["a", "b", "c"]
+    read_svg(result.to_svg())
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        ExecutionResult.to_mermaid,
+        ExecutionResult.to_dot,
+        ExecutionResult.to_svg,
+        ExecutionResult.to_timeline_svg,
+    ],
+)
+def test_a_reason_of_any_length_is_a_line(write: Callable[..., str]) -> None:
+    """Whatever somebody says who cancels a run, its pictures stay small and what they are."""
+    reason = "</svg>\u202e\x1b\n" + "x" * 100_000
+    dag = dagron.DAG.builder().add_edge("a", "b").build()
+    nodes = {
+        name: dagron.NodeResult(name, dagron.NodeStatus.CANCELLED, reason=reason, started_at=1e9)
+        for name in dag
+    }
+    text = write(ExecutionResult(nodes, dag, reason=reason))
+    assert len(text) < 20_000
+    if text.startswith("<"):
+        root = read_svg(text)
+        assert int(root.attrib["width"]) < 2_000
+        assert "cut short: </svg>\\u202e\\u001b\\u000a" in "\n".join(texts_in(root))
+    else:
+        read = read_mermaid if text.startswith("flowchart") else read_dot
+        assert read(text).notes[0].startswith("cut short: </svg>\\u202e\\u001b\\u000a")
+
+
 def test_a_result_made_by_hand_has_a_picture() -> None:
     """A result that no run has made, as in a test, is drawn without a past."""
     dag = dagron.DAG.builder().add_node("a").build()

@@ -40,7 +40,7 @@ class Box(NamedTuple):
     ``is_critical`` says that it is on the critical path.
     ``counts`` says of a folded box how many of its nodes have which status, and is empty for a
     node. ``origin`` says who added the node while the graph ran, ``fate`` who removed it;
-    ``detail`` is the rest of what is worth knowing.
+    ``detail`` is the rest of what is worth knowing. ``members`` names the nodes of a folded box.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Box(NamedTuple):
     fate: str = ""
     is_critical: bool = False
     detail: str = ""
+    members: Sequence[str] = ()
 
     @property
     def is_fold(self) -> bool:

@@ -93,45 +93,50 @@ def _painted(colours: Colours) -> str:
     return "\n".join(rules)
 
 
-def _scoped(rules: str) -> str:
-    """Return the rules with the class of the picture before each selector."""
+def _scoped(rules: str, kind: str = "") -> str:
+    """Return the rules with the class of the picture, and of its kind, before each selector."""
     lines = []
-    for rule in rules.split("\n"):
+    for rule in filter(None, rules.split("\n")):
         selectors, brace, rest = rule.partition("{")
-        scoped = ",".join(f".dagron {selector}" for selector in selectors.split(","))
+        scoped = ",".join(f".dagron{kind} {selector}" for selector in selectors.split(","))
         lines.append(f"{scoped}{brace}{rest}")
     return "\n".join(lines)
 
 
-def sheet(shapes: str = "", painted: Callable[[Colours], str] = lambda colours: "") -> str:
-    """Return a style sheet, with these rules after those that all pictures have."""
-    shapes = "\n".join(filter(None, [_SHAPES, shapes]))
-    light, dark = (
-        "\n".join(filter(None, [_painted(colours), painted(colours)]))
-        for colours in (_LIGHT, _DARK)
-    )
-    return "\n".join(
-        [
-            "",
-            _scoped(shapes),
-            _scoped(light),
-            "@media screen{svg.dagron{max-width:100%;height:auto}}",
-            "@media (prefers-color-scheme:dark){",
-            _scoped(dark),
-            "}",
-            "",
-        ]
-    )
+def sheet(
+    kind: str = "", shapes: str = "", painted: Callable[[Colours], str] = lambda colours: ""
+) -> str:
+    """Return a style sheet: the rules that all pictures have, then those of one kind alone.
+
+    A page may hold pictures of several kinds, and every rule is for all of the page.
+    """
+    of = f".{kind}"
+    parts = [
+        "",
+        _scoped(_SHAPES),
+        _scoped(shapes, of),
+        _scoped(_painted(_LIGHT)),
+        _scoped(painted(_LIGHT), of),
+        "@media screen{svg.dagron{max-width:100%;height:auto}}",
+        "@media (prefers-color-scheme:dark){",
+        _scoped(_painted(_DARK)),
+        _scoped(painted(_DARK), of),
+        "}",
+    ]
+    return "\n".join(["", *filter(None, parts), ""])
 
 
 STYLE = sheet()
 
 
-def document(style: str, summary: str, width: int, height: int, drawn: Iterable[str]) -> str:
+def document(
+    style: str, summary: str, width: int, height: int, drawn: Iterable[str], kind: str = ""
+) -> str:
     """Return a picture of that size, with a sentence for those who cannot see it."""
+    of = f"dagron {kind}".rstrip()
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="dagron" role="img" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="{of}" role="img" '
             f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
             f'aria-label="{xml(summary)}">',
             f"<style>{style}</style>",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from dagron._status import FAILED
 from dagron.render._layers import Line, line_of
@@ -25,11 +26,23 @@ MOST_FAILURES = 1_000  # that are shown in any case
 _ARROW = 6
 
 
+class Drawn(NamedTuple):
+    """The text of a picture, and the boxes in it: that with the id ``n3`` is ``boxes[3]``."""
+
+    text: str
+    boxes: Sequence[Box]
+
+
 def to_svg(picture: Picture) -> str:
     """Return the text of a picture that stands alone; the same picture gives the same text.
 
     Of more than 3,000 boxes the first 3,000 are drawn, failures before others, with a note.
     """
+    return drawn(picture).text
+
+
+def drawn(picture: Picture) -> Drawn:
+    """Return the text of `to_svg`, and what is in it."""
     summary = picture.summary()
     picture = _capped(picture)
     plan = planned(picture)
@@ -39,12 +52,12 @@ def to_svg(picture: Picture) -> str:
     legend, width, height = drawn_legend(list(entries_of(picture)), notes, plan.width, plan.height)
     width += MARGIN
     height += MARGIN
-    drawn = [
+    shapes = [
         *_drawn_lines(plan),
         *map(_drawn_box, range(len(plan.rects)), picture.boxes, plan.rects),
         *legend,
     ]
-    return document(STYLE, summary, width, height, drawn)
+    return Drawn(document(STYLE, summary, width, height, shapes), picture.boxes)
 
 
 def _capped(picture: Picture) -> Picture:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 from dagron._names import plural, shown_time
-from dagron._results import ExecutionResult, error_text
+from dagron._results import SHOWN_TEXT, ExecutionResult, error_text
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 from dagron.render._course import Course, Work, course_of
 from dagron.render._legend import (
@@ -17,7 +17,7 @@ from dagron.render._legend import (
 )
 from dagron.render._plan import MARGIN, NAME_CELLS
 from dagron.render._style import Colours, document, sheet
-from dagron.render._text import cells, fitted, visible, xml
+from dagron.render._text import cells, fitted, noted, visible, xml
 from dagron.render._timeline_plan import MOST_FULL_LINES, Bar, Mark, Plan, planned, told_of
 
 _SHAPES = """\
@@ -47,7 +47,8 @@ def _painted(colours: Colours) -> str:
 _WIDE = 10  # a bar whose dashes look like dashes
 _QUEUE = 40  # how high it is drawn, where nodes wait
 
-_STYLE = sheet(_SHAPES, _painted)
+_KIND = "timeline"
+_STYLE = sheet(_KIND, _SHAPES, _painted)
 
 
 def to_timeline_svg(result: ExecutionResult) -> str:
@@ -69,7 +70,7 @@ def to_timeline_svg(result: ExecutionResult) -> str:
         *_drawn_queue(plan),
         *legend,
     ]
-    return document(_STYLE, _summary(result), width, height, drawn)
+    return document(_STYLE, _summary(result), width, height, drawn, _KIND)
 
 
 def _summary(result: ExecutionResult) -> str:
@@ -208,7 +209,7 @@ def _tooltip(work: Work) -> str:
     if node.added_by is not None:
         lines.append(f"added by {visible(node.added_by)}")
     if node.reason:
-        lines += visible(node.reason).splitlines()
+        lines.append(noted(node.reason, SHOWN_TEXT))
     if node.status is FAILED:
         lines += [visible(line) for line in error_text(node.error).splitlines()]
     return "\n".join(lines)
@@ -262,7 +263,7 @@ def _swatch(kind: str, high: int) -> str:
 def _notes(result: ExecutionResult, course: Course, plan: Plan) -> Iterator[str]:
     started, nodes = len(course.works), result.node_results.values()
     if result.reason is not None:
-        yield f"cut short: {visible(result.reason)}"
+        yield f"cut short: {noted(result.reason)}"
     if not nodes and not result.forgotten:
         yield "the run had no nodes"
     elif not started and any(node.attempts for node in nodes):
