@@ -100,6 +100,7 @@ ROOMS = {
         "_style",
         "_legend",
         "_svg",
+        "_notebook",
         "__init__",
     ),
 }

@@ -17,7 +17,9 @@ from dagron.render._text import visible
 When: TypeAlias = str | int
 
 
-def picture_of_result(result: ExecutionResult, when: When, fold: int | None) -> Picture:
+def picture_of_result(
+    result: ExecutionResult, when: When = "after", fold: int | None = 12
+) -> Picture:
     """Return the picture at a moment: "before", "after", or after so many modifications.
 
     Families of more than ``fold`` nodes are one box, but for failures.
