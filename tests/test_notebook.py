@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from faults import GUARD
+from pages import ROOT, blocks
 from pictures import SVG, boxes_in, read_svg
-from test_readme import ROOT, blocks
 
 EXTRA = "needs the extra: python -m pip install -e '.[notebook]'"
 pytest.importorskip("nbclient", reason=EXTRA)
