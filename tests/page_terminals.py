@@ -27,7 +27,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", *_arguments(command)],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            env=_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -221,16 +221,21 @@ class Terminals:
 
 
 def program(command: str, folder: Path) -> str:
-    """What `python FILE` prints, or `python -m ...`."""
-    name, *arguments = command.split()
-    assert name == "python", command
+    """What `python FILE` prints; `NAME=value` before it is its environment."""
+    settings, python, arguments = command.partition("python ")
+    assert python, command
     ran = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
+        [sys.executable, "-W", "error", *arguments.split()],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        env=_environment() | dict(word.split("=") for word in settings.split()),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=3 * GUARD,
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.returncode == 0, ran.stdout
     return ran.stdout
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}

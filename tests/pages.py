@@ -4,9 +4,11 @@
   The `text` block after it is its output.
 - A `python` block that begins with `# app.py`, say, or with `# app.py, continued`, is that file, or
   more of it.
-- A `console` block is a terminal: commands behind `$ `, each with its output.
+- A `console` block is a terminal: commands behind `$ `, each with its output. The `text` block
+  after it is what a server that was started in one prints meanwhile.
 
-In outputs `...` stands for what varies.
+In outputs `...` stands for what varies. The pictures that a program writes are those in
+docs/pictures; `python tests/pages.py` draws them anew.
 """
 
 import ast
@@ -15,15 +17,17 @@ import doctest
 import inspect
 import io
 import re
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
+PICTURES = DOCS / "pictures"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 
 # The extra of this project that has what a page imports beside dagron.
@@ -117,6 +121,17 @@ def files(path: Path) -> dict[str, str]:
     return written
 
 
+def terminal_blocks(path: Path) -> list[Block]:
+    """The terminals of a page, and the texts after them: what a server prints meanwhile."""
+    here = blocks(path)
+    return [
+        block
+        for before, block in pairwise([None, *here])
+        if block.language == "console"
+        or (block.language == "text" and before and before.language == "console")
+    ]
+
+
 def missing_extra(*texts: str) -> str | None:
     """The extra that has what these programs import, and is not installed."""
     for text in texts:
@@ -138,6 +153,38 @@ def run(block: Block, names: dict[str, object]) -> str:
     return printed.getvalue()
 
 
+def tell(story: Story, names: dict[str, object]) -> None:
+    """Run a story in the current folder; it prints what the page says."""
+    for block, expected in story:
+        printed = run(block, names)
+        if expected is not None:
+            where = f"{block.file}:{block.line}"
+            assert agree(expected, printed), f"{where} prints\n{printed}\nand not\n{expected}"
+
+
+def drawn_here() -> dict[str, str]:
+    """The pictures in the current folder, by their names."""
+    return {path.name: path.read_text(encoding="utf-8") for path in Path().glob("*.svg")}
+
+
 def agree(expected: str, printed: str) -> bool:
     """Equal, where `...` on the page stands for anything, as in a doctest: a duration, say."""
     return doctest.OutputChecker().check_output(expected, printed, doctest.ELLIPSIS)
+
+
+def draw_all() -> None:
+    """Draw the pictures of the documentation anew."""
+    for page in PAGES:
+        for story in stories(page):
+            if ".svg" in "".join(block.text for block, _ in story):
+                with TemporaryDirectory() as folder, chdir(folder):
+                    names: dict[str, object] = {}
+                    for block, _ in story:
+                        run(block, names)
+                    for name, text in drawn_here().items():
+                        (PICTURES / name).write_text(text, encoding="utf-8")
+                        print(PICTURES / name)
+
+
+if __name__ == "__main__":
+    draw_all()

@@ -5,25 +5,31 @@ from pathlib import Path
 
 import pytest
 
+import dagron
 from page_terminals import Terminals
 from pages import (
     DOCS,
     PAGES,
+    PICTURES,
     README,
     ROOT,
     Story,
     agree,
     blocks,
+    drawn_here,
     files,
     missing_extra,
     run,
     stories,
+    tell,
+    terminal_blocks,
 )
 
 COMMANDS = [
     "python -m pip install -e . && python examples/etl_tables.py",
     'python -m pip install -e ".[test]" && python -m pytest',
 ]
+REDRAW = "type python tests/pages.py to draw it anew, and look at it"
 STORIES = [
     pytest.param(story, id=f"{story[0][0].file}:{story[0][0].line}")
     for page in PAGES
@@ -42,15 +48,31 @@ def skip_without_extra(*texts: str) -> None:
 def test_a_page_tells_what_happens(
     story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Python block of the documentation runs as it stands and prints what the page says."""
+    """A Python block of the documentation runs as it stands, prints what the page says, and draws
+    the pictures that the page shows, byte by byte.
+    """
     skip_without_extra(*(block.text for block, _ in story))
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "__main__"}
-    for block, expected in story:
-        printed = run(block, names)
-        if expected is not None:
-            where = f"{block.file}:{block.line}"
-            assert agree(expected, printed), f"{where} prints\n{printed}\nand not\n{expected}"
+    tell(story, {"__name__": "__main__"})
+    for name, text in drawn_here().items():
+        assert text == kept_picture(name), f"docs/pictures/{name} is another picture: {REDRAW}"
+
+
+def kept_picture(name: str) -> str:
+    return (PICTURES / name).read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_its_first_program() -> None:
+    """The two pictures in README.md are those of its first program, before and after its run."""
+    [[(block, _)], *_] = stories(README)
+    names: dict[str, object] = {}
+    run(block, names)
+    result = names["result"]
+    assert isinstance(result, dagron.ExecutionResult)
+    assert result.to_svg("before") == kept_picture("before.svg"), REDRAW
+    assert result.to_svg() == kept_picture("after.svg"), REDRAW
+    shown = re.findall(r"\(docs/pictures/([\w.]+)\)", README.read_text(encoding="utf-8"))
+    assert shown == ["before.svg", "after.svg"]
 
 
 @pytest.mark.parametrize("page", SERVICES)
@@ -63,11 +85,9 @@ def test_a_page_serves_what_it_says(page: Path, tmp_path: Path) -> None:
     for name, text in written.items():
         (tmp_path / name).write_text(text.replace("port=8080", "port=0"))
     with Terminals(tmp_path) as terminals:
-        for block in blocks(page):
-            if block.language in ("console", "text"):
-                terminals.show(block)
-    assert terminals.asked
-    assert terminals.status in (0, 1)
+        for block in terminal_blocks(page):
+            terminals.show(block)
+    assert terminals.status in (0, 1) if terminals.asked else terminals.status is None
 
 
 def test_the_readme_shows_a_program_and_its_output() -> None:
