@@ -368,7 +368,7 @@ def test_a_full_service_and_a_forgotten_job(tmp_path: Path) -> None:
             await client.ended(id)
             status, answer = await client.get(f"/jobs/{id}")
             assert (status, "was forgotten" in answer["detail"]) == (410, True)
-            assert (await client.ended(await client.start(TABLES)))["state"] == "succeeded"
+            await client.start(TABLES)  # there is room again
 
         service.call(use)
 
@@ -583,7 +583,7 @@ def test_a_full_aiohttp_service_and_a_forgotten_job(tmp_path: Path) -> None:
             await client.ended(id)
             status, text = await client.get(f"/jobs/{id}")
             assert (status, "was forgotten" in text) == (410, True)
-            assert (await client.ended(await client.start(TEXTS)))["state"] == "succeeded"
+            await client.start(TEXTS)  # there is room again
 
         service.call(use)
 
