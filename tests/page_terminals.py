@@ -61,8 +61,11 @@ class Server:
         self._unseen = ""
 
     def _next_line(self, expected: str = "") -> str:
-        line = self._lines.get(timeout=GUARD)
-        assert line is not None, f"it ended, and printed\n{self._unseen}\nand not\n{expected}"
+        try:
+            line = self._lines.get(timeout=GUARD)
+        except queue.Empty:
+            line = None  # it hangs
+        assert line is not None, f"the server printed\n{self._unseen}\nand not\n{expected}"
         return line
 
     def last_words(self) -> str:
