@@ -154,7 +154,7 @@ class ExecutionResult:
     def _repr_html_(self) -> str:
         from dagron import render
 
-        return render.html_for_notebook(render.picture_of_result(self), self.summary())
+        return render.html_for_notebook(render.picture_of_result(self, "after", 12), self.summary())
 
     def __contains__(self, name: object) -> bool:
         return name in self.node_results

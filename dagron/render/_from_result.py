@@ -17,9 +17,7 @@ from dagron.render._text import visible
 When: TypeAlias = str | int
 
 
-def picture_of_result(
-    result: ExecutionResult, when: When = "after", fold: int | None = 12
-) -> Picture:
+def picture_of_result(result: ExecutionResult, when: When, fold: int | None) -> Picture:
     """Return the picture at a moment: "before", "after", or after so many modifications.
 
     Families of more than ``fold`` nodes are one box, but for failures.
