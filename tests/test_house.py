@@ -113,6 +113,7 @@ ROOMS = {
         "_html_data",
         "_html_log",
         "_html",
+        "_notebook",
         "__init__",
     ),
     "integrations": ("_spans", "opentelemetry", "__init__"),
