@@ -413,7 +413,8 @@ class Hosting(ABC):
 
     async def _tell_earlier_life(self) -> None:
         """Let happen again what is recorded of the run; or end it."""
-        from dagron._replay import Facts, Replay
+        from dagron._facts import Facts
+        from dagron._replay import Replay
         from dagron._rows import LIFE, RETRY
         from dagron._written import written_policy
 
@@ -427,11 +428,11 @@ class Hosting(ABC):
         try:
             facts = await to_thread.run_sync(Facts, book.rows(), book.in_flight, self._retries)
             self._replay = replay = Replay(cast("Replayed", self), ledger, facts)
-            ledger.intercept = replay.intercept
+            ledger.intercept, ledger.facts = replay.intercept, facts
             self.slots.is_free = True
             await replay.run(book.rows())
             self.slots.is_free = False
-            ledger.intercept = None
+            ledger.intercept = ledger.facts = None
             self._replay = None
         except Exception as error:
             self._fail_with(error)
@@ -444,6 +445,8 @@ class Hosting(ABC):
         if self._retries:
             ledger.note(RETRY, {})
         ledger.note(LIFE, {"in_flight": dict(book.in_flight)} if book.in_flight else {})
+        for entry in ledger.late:
+            ledger.queue(entry)
         for row in replay.voids:
             ledger.void(row)
         for entry, refusal in replay.refused:

@@ -35,6 +35,7 @@ PURE = (
     "_critical_path",
     "_results",
     "_rows",
+    "_facts",
     "_written",
     "_summary",
     "_events",
@@ -48,9 +49,9 @@ PURE = (
     "_statuses",
     "_growth",
     "_scheduler",
+    "_collect",
 )
 SHELL = (
-    "_collect",
     "_logs",
     "_calls",
     "_raised",
