@@ -1,0 +1,4 @@
+"""Durable runs: everything that happened in a run, in one file, so that a killed run goes on.
+
+It is imported on use: a program that keeps no journal pays nothing for it.
+"""
