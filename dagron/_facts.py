@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dagron._rows import (
@@ -49,7 +49,8 @@ class Facts:
         self.versions: set[int] = set()  # of the graphs that expanders have seen
         self.recoveries: Counter[str] = Counter()  # how often a node was at work at a crash
         self.attempts: dict[str, int] = {}  # what these were at, the last time
-        self.answers: dict[int, Answers] = {}  # by the rows that asked
+        # By the rows that asked, and the source; None for the edges of a modification.
+        self.answers: dict[tuple[int, str | None], Answers] = {}
         self.unstarted: dict[str, Mapping[str, Any]] = {}  # how nodes failed that had not started
         self.settings: Mapping[str, Any] = NOTHING  # of the first life
         self.end: Mapping[str, Any] | None = None  # of the run, if it has one
@@ -82,7 +83,7 @@ class Facts:
         elif row.kind == VOID:
             self.voids.add(detail["seq"])
         elif row.kind == ANSWERS:
-            self.answers[detail["seq"]] = Answers(detail["untaken"], detail["broken"])
+            self.answers[detail["seq"], name] = Answers(detail["untaken"], detail["broken"])
         elif row.kind == RETRY:
             self._forgive()
         elif row.kind == LIFE:
@@ -106,6 +107,10 @@ class Facts:
     def has_ended(self, name: str, seq: int = 0) -> bool:
         """Tell whether it is written what became of the node, after that row."""
         return name in self.ends and self.ends[name][0] > seq
+
+    def ended_after(self, seq: int) -> Iterator[str]:
+        """Yield the nodes of which it is written after that row what became of them."""
+        return (name for name, (end, _) in self.ends.items() if end > seq)
 
     def counts(self, row: Row) -> bool:
         """Tell whether this row says what became of its node."""

@@ -699,11 +699,17 @@ class Hosting(ABC):
             self._cut_short(f"the run's timeout of {self._timeout:g} s was over")
 
     def _cut_short(self, reason: str) -> None:
-        """End the run as a result: what has not finished is cancelled."""
+        """End the run as a result: what has not finished is cancelled.
+
+        While an earlier life is told again, all of it is: what was at work then has its own end.
+        """
         self._cut = self.stream.cut = reason
-        self._stop()
+        if self._replay is None:
+            self._stop()
         try:
             self._settle()
+            if self._replay is not None:
+                self._replay.recall_unfinished()
             self.scheduler.cancel_rest()
         except Exception as bug:
             self._crash(bug)

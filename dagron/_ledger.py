@@ -256,7 +256,7 @@ class Ledger:
         """
         known = ALL_TAKEN
         if self.facts is not None:
-            known = self.facts.answers.get(self.seq, known)
+            known = self.facts.answers.get((self.seq, name), known)
         if known != Answers(untaken, broken):
             detail = {"seq": self.seq, "untaken": untaken, "broken": broken}
             self._note_of_row(Entry(ANSWERS, None), name, detail)

@@ -186,6 +186,11 @@ class Replay:
         self._live.add(name)
         self._run.recall(name, call)
 
+    def recall_unfinished(self) -> None:
+        """Let those be RUNNING whose outcomes come later: the run was ended while they were."""
+        for name in self.facts.ended_after(self._ledger.seq):
+            self._run.recall_unfinished(name)
+
     def _check_waiting(self, name: str) -> None:
         status = self._run.scheduler.statuses().get(name)
         if status not in WAITING and status is not RUNNING:
@@ -207,6 +212,9 @@ class Replay:
                 await self._complete(row, name)
                 return
             self._go_on(name, self._recall(row, name))
+        # Those of its children that are to be tried again had ended by then.
+        self._run.scheduler.offspring.let_go(name)
+        self._run.tend()
         entry = await self._next_of(name)
         self._compare(row, entry, name)
         self._live.discard(name)

@@ -20,9 +20,14 @@ def told(page: Page, **more: Any) -> ExecutionResult:
     return tell(page.graph, lambda: iter(page.rows), loads, recorded_error, **more)
 
 
-def node_facts(node: NodeResult) -> dict[str, Any]:
-    """All that there is to know of a node; of an error its text."""
+def node_facts(node: NodeResult, cut: str | None = None) -> dict[str, Any]:
+    """All that there is to know of a node; of an error its text.
+
+    Of a node that was at work when the run was ended no journal knows for how long.
+    """
     facts = dict(zip(NodeResult._fields, node.__getstate__(), strict=True))
+    if cut is not None and node.reason == cut:
+        facts |= {"duration_seconds": 0.0, "started_at": None, "attempts": 0}
     facts["error"] = _words(node.error)
     facts["errors"] = tuple(map(_words, node.errors))
     return facts
@@ -39,11 +44,17 @@ def _structure(dag: DAG) -> dict[str, Any]:
     return found
 
 
+def is_completed(result: ExecutionResult, name: str) -> bool:
+    return name not in result or result[name].status == "COMPLETED"
+
+
 def all_facts(result: ExecutionResult) -> dict[str, Any]:
     """All that there is to know of a run, but for its callables."""
     history = result._history
     return {
-        "nodes": {name: node_facts(node) for name, node in result.node_results.items()},
+        "nodes": {
+            name: node_facts(node, result.reason) for name, node in result.node_results.items()
+        },
         "order": list(result.dag.topological_order()),
         "graph": _structure(result.dag),
         "before": _structure(history.before),
@@ -56,10 +67,12 @@ def all_facts(result: ExecutionResult) -> dict[str, Any]:
                 repr(family),
                 family.forgotten,
                 family.durations,
-                family.value,
+                # Of a fold that came to no end none knows how far it had come.
+                family.value if is_completed(result, name) else None,
                 [node_facts(node) for node in family.failures],
             )
             for name, family in result.families().items()
+            if len(family) or is_completed(result, name)
         },
         "version": result.version,
         "ok": result.ok,

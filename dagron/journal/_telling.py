@@ -16,7 +16,6 @@ from dagron._errors import ConditionError, InternalError, ModificationError
 from dagron._facts import ALL_TAKEN, Facts, detail_of
 from dagron._family import Tally
 from dagron._graph import DAG
-from dagron._keep import Fold
 from dagron._lanes import Pool
 from dagron._node_result import NodeResult, new_result
 from dagron._results import ExecutionResult
@@ -68,6 +67,7 @@ class Telling:
         self._bodies: dict[str, Row] = {}  # of nodes that go on
         self._values: dict[str, bytes] = {}  # what these returned, and others that are not done
         self._growing: set[str] = set()  # nodes whose task adds others
+        self._seq = 0  # of the row that is told
         self._first: float | None = None
         self._last = 0.0
 
@@ -78,6 +78,7 @@ class Telling:
         if self._first is None:
             self._first = row.at
         self._last = max(self._last, row.at)
+        self._seq = row.seq
         name = row.node
         if row.kind == OUTSIDE:
             self._land(row, None)
@@ -92,7 +93,7 @@ class Telling:
         elif row.kind in OUTCOMES:
             self._tell_failure(row, name)
         elif row.kind == CANCEL:
-            self._cancel(name, blame_of(detail_of(row)["blame"]), row.seq)
+            self._cancel(name, blame_of(detail_of(row)["blame"]))
 
     def _tell_done(self, row: Row, name: str) -> None:
         if not self._begin(name):
@@ -103,7 +104,7 @@ class Telling:
         detail = detail_of(row)
         self._record(row, name, COMPLETED, detail)
         self._end_growth(row, name, detail)
-        answers = self._facts.answers.get(row.seq, ALL_TAKEN)
+        answers = self._facts.answers.get((row.seq, name), ALL_TAKEN)
         self.scheduler.succeed(name, answers.untaken, answers.broken)
         for target in answers.broken:
             self._fail_unstarted(name, target)
@@ -143,11 +144,11 @@ class Telling:
         if row.kind == FAILED:
             self.scheduler.fail(name)
             if detail.get("ends_run"):
-                self._cut_short(name, row.seq)
+                self._cut_short(name)
         else:
             self.scheduler.cancel(name, blame)
         for child in children:
-            self._cancel(child, Blame(Why.ORPHAN, name), row.seq)
+            self._cancel(child, Blame(Why.ORPHAN, name))
 
     def _fail_unstarted(self, source: str | None, name: str) -> None:
         """Fail a node that waits: as is written, if the process did not die before."""
@@ -164,7 +165,7 @@ class Telling:
         )
         self.scheduler.fail(name)
         if detail.get("ends_run"):
-            self._cut_short(name, self._facts.ends[name][0])
+            self._cut_short(name)
 
     # -- nodes
 
@@ -223,28 +224,25 @@ class Telling:
         error = self._tell_error(detail["error"])
         return error, (*errors, error) if is_own else tuple(errors)
 
-    def _cancel(self, name: str, blame: Blame, seq: int) -> None:
+    def _cancel(self, name: str, blame: Blame) -> None:
         """Cancel a node that waits; what became of one that ran is told in its time."""
-        if self._facts.has_ended(name, seq):
+        if self._facts.has_ended(name, self._seq):
             self._begin(name)
         elif self.scheduler.statuses().get(name) in WAITING:
             self.scheduler.cancel(name, blame)
 
-    def _cut_short(self, name: str, seq: int) -> None:
+    def _cut_short(self, name: str) -> None:
         """End the run as this failure did: what waits is cancelled, but not what was at work."""
         self.cut = ended_by(name)
-        for other, (end, _) in self._facts.ends.items():
-            if end > seq:
-                self._begin(other)
+        for other in self._facts.ended_after(self._seq):
+            self._begin(other)
         self.scheduler.cancel_rest()
 
     def _end_growth(self, row: Row, name: str, detail: Mapping[str, Any]) -> Collection[str]:
         """Let go of what is known of a node that added others; return the children to cancel."""
         policy = self.scheduler.policies.get(name)
-        if policy is not None and isinstance(policy.keep, Fold) and row.started is not None:
-            folded = detail.get("folded")
-            value = None if folded is None else self._load(bytes.fromhex(folded))
-            self._tally(name).value = value
+        if "folded" in detail:
+            self._tally(name).value = self._load(bytes.fromhex(detail["folded"]))
         children = self.scheduler.offspring.end(name)
         if row.kind == DONE or policy is None or policy.orphans != "cancel":
             return ()
@@ -274,7 +272,7 @@ class Telling:
         for name in change.cancel_nodes:
             if self._facts.has_ended(name, row.seq):
                 self._begin(name)
-        answers = self._facts.answers.get(row.seq, ALL_TAKEN)
+        answers = self._facts.answers.get((row.seq, None), ALL_TAKEN)
         broken = dict.fromkeys(map(tuple, answers.broken))
         land = partial(
             self.scheduler.land,
