@@ -1,6 +1,8 @@
 """dagron runs graphs of work that grow while they run, on asyncio, uvloop and trio."""
 
+from importlib import import_module
 from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 from dagron._current import Current, check_cancelled, current, progress
 from dagron._edge import Edge
@@ -21,6 +23,8 @@ from dagron._errors import (
     GraphMismatchError,
     InternalError,
     InvalidNameError,
+    JournalCorruptError,
+    JournalError,
     LimitsInUseError,
     MissingExtraError,
     MissingTaskError,
@@ -28,11 +32,13 @@ from dagron._errors import (
     NodePoisonedError,
     NodeTimeoutError,
     NotAwaitedError,
+    RecordedError,
     RegistryClosedError,
     RegistryFullError,
     ReplayError,
     RunFailedError,
     RunFinishedError,
+    RunInUseError,
     TaskSignatureError,
     UnknownGroupError,
     UnknownNodeError,
@@ -84,6 +90,9 @@ from dagron._run import Explanation, Run
 from dagron._status import NodeStatus
 from dagron._stream import EventReader
 
+if TYPE_CHECKING:
+    from dagron.journal import Journal
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -122,6 +131,9 @@ __all__ = [
     "Grow",
     "InternalError",
     "InvalidNameError",
+    "Journal",
+    "JournalCorruptError",
+    "JournalError",
     "Limits",
     "LimitsInUseError",
     "LiveEvents",
@@ -146,6 +158,7 @@ __all__ = [
     "NodeStatus",
     "NodeTimeoutError",
     "NotAwaitedError",
+    "RecordedError",
     "RegisteredRun",
     "RegistryClosedError",
     "RegistryFullError",
@@ -155,6 +168,7 @@ __all__ = [
     "RunFailedError",
     "RunFinished",
     "RunFinishedError",
+    "RunInUseError",
     "RunRegistry",
     "RunSnapshot",
     "RunStarted",
@@ -174,7 +188,22 @@ __all__ = [
     "progress",
 ]
 
+_ON_USE = {"Journal": "dagron.journal"}  # what most programs do without
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_USE:
+        found = getattr(import_module(_ON_USE[name]), name)
+        found.__module__ = "dagron"
+        return found
+    raise AttributeError(f"module 'dagron' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_USE})
+
+
 for _name in __all__:  # tracebacks and pickles say dagron.X, wherever X is written down
-    if isinstance(globals()[_name], type | FunctionType):
+    if isinstance(globals().get(_name), type | FunctionType):
         globals()[_name].__module__ = "dagron"
 del FunctionType, _name

@@ -200,14 +200,19 @@ class RunFinishedError(DagronError, RuntimeError):
 
 
 class UnknownRunError(DagronError, KeyError):
-    """No run of this id is in the registry; ``id`` is the id, ``was_forgotten`` says that there was
-    one (of the last ten thousand that were forgotten).
+    """No run of this id is in the registry, or in the journal; ``id`` is the id.
+
+    ``was_forgotten`` says that the registry had one (of the last ten thousand that it forgot),
+    ``close`` names runs of the journal whose ids resemble it.
     """
 
-    def __init__(self, message: str, id: str = "", was_forgotten: bool = False) -> None:
+    def __init__(
+        self, message: str, id: str = "", was_forgotten: bool = False, close: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
         self.id = id
         self.was_forgotten = was_forgotten
+        self.close = tuple(close)
 
 
 class RegistryFullError(DagronError, RuntimeError):
@@ -253,6 +258,90 @@ class NodePoisonedError(DagronError, RuntimeError):
         self.recoveries = recoveries
 
 
+class JournalError(DagronError, RuntimeError):
+    """A journal could not be read or written; ``path`` is its file.
+
+    Nothing that it had acknowledged is lost: the run goes on from there under the same ``run_id``.
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class JournalCorruptError(JournalError):
+    """A journal's file is damaged; ``run_id`` and ``seq`` say where, as far as that is known.
+
+    What the run recorded up to ``last_good_seq`` was read and is sound; 0 if nothing was.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        path: str = "",
+        run_id: str | None = None,
+        seq: int | None = None,
+        last_good_seq: int = 0,
+    ) -> None:
+        super().__init__(message, path)
+        self.run_id = run_id
+        self.seq = seq
+        self.last_good_seq = last_good_seq
+
+
+class RunInUseError(JournalError):
+    """The run is being executed by another process, or elsewhere in this one.
+
+    ``run_id`` names it; ``pid``, ``host`` and ``since`` (seconds since the epoch) say who has it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        path: str = "",
+        run_id: str = "",
+        pid: int | None = None,
+        host: str | None = None,
+        since: float | None = None,
+    ) -> None:
+        super().__init__(message, path)
+        self.run_id = run_id
+        self.pid = pid
+        self.host = host
+        self.since = since
+
+
+class UnstorableError(DagronError, TypeError):
+    """A value that a journal cannot keep; ``node`` says whose, ``type_name`` what it is."""
+
+    def __init__(self, message: str, node: str = "", type_name: str = "") -> None:
+        super().__init__(message)
+        self.node = node
+        self.type_name = type_name
+
+
+class RecordedError(DagronError):
+    """What a node failed with in an earlier life of its run, as a journal tells it.
+
+    The exception itself is gone: ``type_name``, ``text``, ``traceback_text`` and ``notes`` are what
+    was written down of it. It reads ``type_name: text``.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        type_name: str = "",
+        text: str = "",
+        traceback_text: str = "",
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.text = text
+        self.traceback_text = traceback_text
+        self.notes = tuple(notes)
+
+
 class BlockingWarning(RuntimeWarning):
     """An ``async def`` task kept the event loop from turning: nothing else could run meanwhile."""
 
@@ -271,7 +360,3 @@ class EventLoopRunningError(DagronError, RuntimeError):
 
 class InternalError(DagronError, RuntimeError):
     """A bug in dagron itself: the run was ended at once. Please report it with its traceback."""
-
-
-class UnstorableError(DagronError, TypeError):
-    """placeholder until the store lands"""

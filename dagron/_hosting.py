@@ -76,6 +76,7 @@ class Hosting(ABC):
 
     __slots__ = (
         "_abandonable",
+        "_asked",
         "_attached",
         "_budget",
         "_bug",
@@ -95,6 +96,7 @@ class Hosting(ABC):
         "_ledger",
         "_limited",
         "_may_drain",
+        "_opened",
         "_on_threads",
         "_parameters",
         "_policies",
@@ -147,6 +149,8 @@ class Hosting(ABC):
         self._recalled: dict[str, Recalled] = {}  # nodes whose tasks have returned in one
         self._prior: dict[str, int] = {}  # attempts in earlier lives
         self._failure: BaseException | None = None  # of the journal: it ends the run
+        self._opened = Event()  # there is a ledger, or will be none
+        self._asked: dict[str, Blame] = {}  # nodes to cancel, as was said before that
         self._cut_by_failure = False
         self._settings = settings
         self._limited = settings.groups
@@ -264,6 +268,7 @@ class Hosting(ABC):
         interrupt, self._interrupt = self._interrupt, None
         self.is_over = True
         self._ledger = self._replay = None
+        self._opened.set()
         if self.outer is not None and isinstance(self.outer.run, Hosting):
             self.outer.run.nested.discard(self)
         self._detach()
@@ -354,7 +359,9 @@ class Hosting(ABC):
         graph = written_graph(self.scheduler.dag(), expanders, untasked)
         journal = self._settings.journal
         assert journal is not None, "it is asked for where there is one"
-        book: Book = await to_thread.run_sync(journal._open, self.id, graph)
+        used = [*self._tasks.values(), *(expander.function for expander in expanders.values())]
+        modules = {getattr(function, "__module__", None) or "" for function in used}
+        book: Book = await to_thread.run_sync(journal._open, self.id, graph, modules)
         is_clean = False
         try:
             check_same_graph(book, self.id, graph)
@@ -396,6 +403,9 @@ class Hosting(ABC):
         )
         self.growing.ledger = self._ledger
         self.drains.on_begin = self._begin_first
+        for name, blame in self._asked.items():
+            self._ledger.ask_to_cancel(name, blame)
+        self._opened.set()
 
     async def _outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
         """Wait for what ends by itself, also while the caller is cancelled; then raise that."""
@@ -431,12 +441,17 @@ class Hosting(ABC):
             ledger.intercept, ledger.facts = replay.intercept, facts
             self.slots.is_free = True
             await replay.run(book.rows())
+        except BaseException as error:
+            for name in [name for name, handle in self._handles.items() if handle is None]:
+                self._forget_recalled(name)
+            if not isinstance(error, Exception):
+                raise
+            ledger.give_up(error, [])
+            return
+        finally:
             self.slots.is_free = False
             ledger.intercept = ledger.facts = None
             self._replay = None
-        except Exception as error:
-            self._fail_with(error)
-            return
         self._recalled = replay.kept
         self._prior = facts.attempts
         for name, count in facts.attempts.items():
@@ -472,6 +487,7 @@ class Hosting(ABC):
         self._begin_attempt(name, 1)
 
     def _begin_attempts(self, ledger: "Ledger", names: list[str]) -> None:
+        """Note, before they do, that nodes which have just got their slots begin."""
         ledger.book.begin(
             [
                 (name, self._prior.get(name, 0) + 1)
@@ -604,7 +620,7 @@ class Hosting(ABC):
         if not self.stopping and self._replay is None:
             budget = self._budget
             names = scheduler.take_ready(budget)
-            if self._ledger is not None:
+            if names and self._ledger is not None:
                 self._begin_attempts(self._ledger, names)
             if scheduler.running > BATCH:  # as long as so few are alive, nobody needs to be paced
                 self._budget -= len(names)
@@ -826,6 +842,10 @@ class Hosting(ABC):
     @abstractmethod
     def _attempts_of(self, name: str) -> tuple[int, list[BaseException]]:
         """Return how often a node in flight was tried, and with which errors."""
+
+    @abstractmethod
+    def _forget_recalled(self, name: str) -> None:
+        """Cancel a node whose outcome was to be told."""
 
     @abstractmethod
     def recall_crash(self, name: str, attempts: int, recoveries: int) -> None:

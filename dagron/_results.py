@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from dagron._blame import Blame, Why
-from dagron._errors import RunFailedError
+from dagron._errors import RecordedError, RunFailedError
 from dagron._family import Family, Tally
 from dagron._graph import DAG, unknown_node
 from dagron._history import History
@@ -253,6 +253,8 @@ def error_text(error: BaseException | None) -> str:
         text = f"<its text cannot be shown: str() raised {type(broken).__name__}>"
     if len(text) > SHOWN_TEXT:
         text = f"{text[:SHOWN_TEXT]}..."
+    if type(error) is RecordedError:
+        return text  # it begins with the type of what it stands for
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

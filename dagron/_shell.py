@@ -12,10 +12,16 @@ from anyio.lowlevel import checkpoint
 from dagron._blame import Blame, Why, ended_by
 from dagron._bodies import Note
 from dagron._calls import missing_task, not_a_modification, read_specs, refuse_coroutine
-from dagron._current import current_node
+from dagron._current import InContext, current_node
 from dagron._drains import Drained
 from dagron._edge import Edge
-from dagron._errors import Cancelled, Fault, ModificationError, UnstorableError
+from dagron._errors import (
+    Cancelled,
+    Fault,
+    ModificationError,
+    RunFinishedError,
+    UnstorableError,
+)
 from dagron._family import Tally
 from dagron._graph import DAG
 from dagron._growing import STREAMS
@@ -59,10 +65,12 @@ class Shell(Hosting):
 
     def ask_to_cancel_node(self, name: str, blame: Blame) -> None:
         """Cancel a node from outside: now, or where the run has a journal when that is written."""
-        if self._ledger is None:
+        if self._settings.journal is None:
             self.cancel_node(name, blame)
-        elif not self.is_over:
+        elif self._ledger is not None:
             self._ledger.ask_to_cancel(name, blame)
+        elif not self.is_over:
+            self._asked[name] = blame
 
     def cancel_node(self, name: str, blame: Blame) -> None:
         """Cancel a node that has not finished."""
@@ -108,13 +116,14 @@ class Shell(Hosting):
 
     async def modify(self, modification: DynamicModification) -> int:
         """Land a modification from outside, and return the version of the graph that it makes."""
-        if self._ledger is not None:
-            return await self._ledger.land(None, modification, settled=False)
         if self._settings.journal is not None:
-            raise RuntimeError(
-                "the run looks into its journal: nothing was changed\n"
-                "  help: modify it when it has begun, at its first event say"
-            )
+            await self._opened.wait()
+            if self._ledger is None:
+                raise RunFinishedError(
+                    "the run has ended: nothing was changed\n"
+                    "  help: a node that waits, at a dagron.Gate say, keeps a run open"
+                )
+            return await self._ledger.land(None, modification, settled=False)
         self._land(None, modification)
         version = self.scheduler.version
         if self._group is not None:
@@ -507,10 +516,20 @@ class Shell(Hosting):
             self.growing.begin(by, policy.keep)
         self._land(by, change, settled=settled)
 
+    def _forget_recalled(self, name: str) -> None:
+        self._report(name, CANCELLED, None, None, 0.0, None)
+
     def interrupt_recalled(self, name: str) -> None:
         """Cancel the task of a node whose outcome is known."""
         self._to_cancel[name] = Blame(Why.OUTSIDE)
         self._cancel_running(name)
+
+    async def call_expander(self, name: str, value: Any, graph: DAG | None) -> Any:
+        expander = self._expanders[name]
+        given = (value,) if graph is None else (value, graph)
+        context = self._context.copy()
+        context.run(current_node.set, (self, name, None))
+        return await InContext(self.bodies.expand(expander, name, given, None), context)
 
     def tend(self) -> None:
         if self.scheduler.offspring.unfinished:

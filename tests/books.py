@@ -2,14 +2,14 @@
 
 import pickle
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 from dagron._errors import UnstorableError
 from dagron._results import ExecutionResult, error_text
 from dagron._rows import Row
-from dagron.journal._telling import tell
+from dagron.journal._telling import told
 
 
 class Recorded(Exception):
@@ -48,7 +48,7 @@ class MemoryJournal:
         self.hold.set()
         self.waiting = 0
 
-    def _open(self, run_id: str, graph: str) -> "MemoryBook":
+    def _open(self, run_id: str, graph: str, modules: Collection[str]) -> "MemoryBook":
         is_new = run_id not in self.pages
         page = self.pages.setdefault(run_id, Page(graph))
         assert not page.is_held
@@ -76,7 +76,7 @@ class MemoryBook:
         return iter(list(self._page.rows))
 
     def result(self) -> ExecutionResult:
-        return tell(self._page.graph, self.rows, self.load, self.error)
+        return told(self._page.graph, self.rows, self.load, tell_error=self.error)
 
     def dump(self, value: Any, name: str) -> bytes:
         try:

@@ -8,7 +8,7 @@ from books import Page, Recorded
 from dagron import DAG, ExecutionResult, NodeResult
 from dagron._results import error_text
 from dagron._written import written_graph
-from dagron.journal._telling import tell
+from dagron.journal._telling import told as told_rows
 
 
 def recorded_error(row: dict[str, Any]) -> Recorded:
@@ -17,7 +17,7 @@ def recorded_error(row: dict[str, Any]) -> Recorded:
 
 def told(page: Page, **more: Any) -> ExecutionResult:
     """What the rows of a run tell."""
-    return tell(page.graph, lambda: iter(page.rows), loads, recorded_error, **more)
+    return told_rows(page.graph, lambda: iter(page.rows), loads, tell_error=recorded_error, **more)
 
 
 def node_facts(node: NodeResult, cut: str | None = None) -> dict[str, Any]:

@@ -2,3 +2,7 @@
 
 It is imported on use: a program that keeps no journal pays nothing for it.
 """
+
+from dagron.journal._journal import Journal
+
+__all__ = ["Journal"]

@@ -23,6 +23,7 @@ from dagron._rows import BODY, CANCEL, DONE, FAILED, OUTCOMES, OUTSIDE, STATUS_O
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, READY, RUNNING, WAITING, NodeStatus
 from dagron._written import read_graph, read_modification, read_policy, stand_in
+from dagron.journal._recorded import recorded_error
 
 UNFINISHED = "the run has not ended"
 
@@ -357,12 +358,12 @@ class Telling:
         )
 
 
-def tell(
+def told(
     graph: str,
     read: Callable[[], Iterable[Row]],
     load: Load,
-    tell_error: TellError,
     *,
+    tell_error: TellError = recorded_error,
     in_flight: Iterable[str] = (),
     unfinished: str = UNFINISHED,
 ) -> ExecutionResult:
@@ -371,17 +372,9 @@ def tell(
     ``read`` yields the rows, and is called twice; what comes only the second time does not count.
     ``load`` and ``tell_error`` are those of `Telling`, the rest is of `Telling.result`. The result
     is the one that was returned then, but for these: an ``error`` is what was written down of it;
-    nodes that were at work when another one's failure ended the run have no times; of a fold that
-    came to no end there is no value; and ``unused_expanders`` are in alphabetical order.
+    nodes that were at work when another one's failure ended the run have no times; a fold that came
+    to no end has no value; and ``unused_expanders`` are in alphabetical order.
     """
-    telling = told(graph, read, load, tell_error)
-    return telling.result(in_flight, unfinished)
-
-
-def told(
-    graph: str, read: Callable[[], Iterable[Row]], load: Load, tell_error: TellError
-) -> Telling:
-    """Return the telling of a run when all of it is told."""
     facts = Facts(read(), {}, False)
     telling = Telling(graph, facts, load, tell_error)
     for row in read():
@@ -390,10 +383,10 @@ def told(
         telling.tell(row)
     if facts.end is not None:
         telling.finish(facts.end["reason"])
-    return telling
+    return telling.result(in_flight, unfinished)
 
 
-def graph_at(graph: str, read: Callable[[], Iterable[Row]], version: int) -> DAG | None:
+def told_graph(graph: str, read: Callable[[], Iterable[Row]], version: int) -> DAG | None:
     """Return the graph after so many modifications, or None where there were fewer.
 
     What was forgotten by then is not in it.

@@ -1,0 +1,365 @@
+"""The journal's file as a SQLite database: opened, made, recognised, and its errors in words."""
+
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from dagron._errors import JournalCorruptError, JournalError
+from dagron.journal._rows import COLUMNS
+
+APPLICATION = 0x6461676E  # "dagn", in the file's header: whose file it is
+VERSION = 1  # of the tables
+
+_TABLES = (
+    """CREATE TABLE runs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, run_id UNIQUE, uid, created, ended, last_seq,
+        life, pid, host, since, sum
+    )""",
+    f"CREATE TABLE rows ({COLUMNS.replace('id', 'id INTEGER PRIMARY KEY', 1)})",
+)
+
+_Identity = tuple[int, int]  # device and inode
+
+# The files that this process has open, and those that the process had open from which it was
+# forked: SQLite keeps tables of locks per process, and a forked copy of them is wrong.
+_open: Counter[_Identity] = Counter()
+_inherited: set[_Identity] = set()
+_mutex = threading.RLock()
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows which file it has open."""
+
+    path = ""
+    identity: _Identity = (0, 0)
+    wal: _Identity | None = None
+    is_counted = False
+
+    def close(self) -> None:
+        """Close it; a second time does nothing."""
+        super().close()
+        with _mutex:
+            if self.is_counted:
+                self.is_counted = False
+                _open[self.identity] -= 1
+
+    def check_place(self) -> None:
+        """Raise `JournalError` unless the path still leads to the files that are open here."""
+        try:
+            here = _identity(self.path), _identity(f"{self.path}-wal")
+        except OSError:
+            here = None
+        if self.wal is None and here is not None:
+            self.wal = here[1]  # made by the first connection, and gone with the last
+        if here != (self.identity, self.wal):
+            raise JournalError(
+                f"the journal was deleted or replaced while it was in use: {self.path}\n"
+                f"  help: what was recorded since then is lost; leave the file, its -wal and its "
+                f"-shm alone while a run is going on",
+                self.path,
+            )
+
+
+def _identity(path: str) -> _Identity:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def open_writer(path: str, durability: str, busy_timeout: float) -> Connection:
+    """Open the journal for writing; make it, where there is none.
+
+    Raises `JournalError`, or `sqlite3.Error`, and leaves a file alone that is no journal.
+    """
+    with _mutex:
+        if not _is_something(path):
+            _create(path)
+        elif not os.path.exists(f"{path}-journal"):  # else the file alone may be half written
+            with closing(_connect(path, "mode=ro&immutable=1")) as look:
+                _is_ours(look)
+        connection = _connect(path, "mode=rw", busy_timeout)
+    try:
+        with transaction(connection):
+            if not _is_ours(connection):
+                _make_tables(connection)
+        _use_wal(connection, busy_timeout)
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
+        connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone()  # now there is a WAL
+        connection.check_place()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: str, busy_timeout: float) -> Connection | None:
+    """Open the journal for reading, or return None: there is none, or an empty file.
+
+    Such a connection writes nothing and moves nothing from the WAL into the file.
+    """
+    with _mutex:
+        if not _is_something(path):
+            return None
+        connection = _connect(path, "mode=ro", busy_timeout)
+    try:
+        connection.execute("PRAGMA trusted_schema=OFF")
+        if _is_ours(connection):
+            return connection
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return None
+
+
+def open_backup(path: str) -> Connection:
+    """Make a new file and open it; refuse one that is there."""
+    try:
+        _create(path)
+    except FileExistsError:
+        raise JournalError(
+            f"a backup is written into a new file, and this one is there: {path}\n"
+            f"  help: name another file, or move this one away",
+            path,
+        ) from None
+    return _connect(path, "mode=rw")
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """Write in one transaction: all of it, or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
+def roll_back(connection: Connection) -> None:
+    """End a transaction that failed; after an I/O error SQLite has done so by itself."""
+    if connection.in_transaction:
+        with suppress(sqlite3.Error):  # the first error is the one to tell
+            connection.execute("ROLLBACK")
+
+
+def _is_something(path: str) -> bool:
+    """Tell whether there is a file with something in it; refuse what is no file."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        _check_folder(path)
+        return False
+    except OSError as error:
+        raise unusable(path, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no plain file"
+        raise JournalError(
+            f"a journal is a file, and this is {kind}: {path}\n"
+            f'  help: write a file\'s name, such as "{os.path.join(path, "runs.db")}"',
+            path,
+        )
+    return status.st_size > 0
+
+
+def _check_folder(path: str) -> None:
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise JournalError(
+            f"the folder of the journal is not there: {folder}\n"
+            f"  help: make it first, or correct the path",
+            path,
+        )
+
+
+def unusable(path: str, error: OSError) -> JournalError:
+    """Return the error for a file of the journal that the system does not let us use."""
+    return JournalError(
+        f"{error.strerror or error}: {error.filename or path}\n"
+        f"  help: the journal's folder and all files beside it must be writable, with room left",
+        path,
+    )
+
+
+def _create(path: str) -> None:
+    """Make an empty file that only its owner may read; an empty one that is there stays."""
+    _check_folder(path)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
+def _connect(path: str, how: str, busy_timeout: float = 0.0) -> Connection:
+    connection = sqlite3.connect(
+        f"{Path(path).as_uri()}?{how}",
+        uri=True,
+        timeout=busy_timeout,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=Connection,
+    )
+    try:
+        connection.path = path
+        connection.identity = _identity(path)
+        if connection.identity in _inherited:
+            raise JournalError(
+                f"this process was forked from one that has the journal open: {path}\n"
+                f"  help: start it with multiprocessing's method 'spawn', or subprocess",
+                path,
+            )
+        _open[connection.identity] += 1
+        connection.is_counted = True
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_ours(connection: Connection) -> bool:
+    """Tell whether it is a journal, and not an empty database; refuse anything else."""
+    path = connection.path
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application == APPLICATION:
+        if version > VERSION:
+            raise JournalError(
+                f"the journal was written by a newer dagron: {path}\n"
+                f"  help: it has tables of version {version}, this dagron knows up to {VERSION}: "
+                f"install the newer one, or use another file",
+                path,
+            )
+        return True
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application or version or tables:
+        raise JournalError(
+            f"this is the database of another program, not a journal: {path}\n"
+            f"  help: it was left as it is; name another file",
+            path,
+        )
+    return False
+
+
+def _make_tables(connection: Connection) -> None:
+    for table in _TABLES:
+        connection.execute(table)
+    connection.execute(f"PRAGMA application_id={APPLICATION}")
+    connection.execute(f"PRAGMA user_version={VERSION}")
+
+
+def _use_wal(connection: Connection, busy_timeout: float) -> None:
+    """Have the file written by WAL. Another process that opens it may be in the way for a moment,
+    and SQLite does not wait for it here.
+    """
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    if mode != "wal":
+        raise JournalError(
+            f"the journal needs SQLite's WAL, which does not work there ({mode}): "
+            f"{connection.path}\n"
+            f"  help: put it on a local disk; most network file systems cannot share memory",
+            connection.path,
+        )
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """Return SQLite's primary code; None is an error of Python's module."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+_TOLD = {
+    sqlite3.SQLITE_FULL: (
+        "the disk of the journal is full",
+        "make room, then start the run again under its run_id: what was recorded is there",
+    ),
+    sqlite3.SQLITE_IOERR: (
+        "the journal's disk failed to read or write",
+        "look at the disk and its limits, then start the run again under its run_id",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        "the journal is read-only",
+        "the journal's folder and all files beside it must be writable",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        "the journal, or its -wal or -shm, cannot be opened",
+        "the journal's folder and all files beside it must be writable",
+    ),
+    sqlite3.SQLITE_BUSY: (
+        "the journal is busy: another process has been writing for too long",
+        "end what keeps it locked, or give more time by busy_timeout",
+    ),
+    sqlite3.SQLITE_CONSTRAINT: (
+        "the journal has rows of this run that this process did not write",
+        "two processes were running it: is the file of its locks on a network, or was it deleted?",
+    ),
+}
+
+
+def failure(error: BaseException, path: str) -> JournalError:
+    """Return what went wrong with the journal, in words; ``error`` is its cause."""
+    if isinstance(error, JournalError):
+        return error
+    told = _in_words(error, path)
+    told.__cause__ = error
+    return told
+
+
+def _in_words(error: BaseException, path: str) -> JournalError:
+    if isinstance(error, OSError):
+        return unusable(path, error)
+    code = _code(error) if isinstance(error, sqlite3.Error) else None
+    if code is None and isinstance(error, sqlite3.OperationalError):
+        return damaged(path)  # what should be text is none
+    if code == sqlite3.SQLITE_NOTADB:
+        return JournalError(
+            f"this is no journal, nor any database: {path}\n"
+            f"  help: it was left as it is; name another file",
+            path,
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+        return damaged(path)
+    what, help = _TOLD.get(code, ("the journal could not be used", "see the cause"))  # type: ignore[arg-type]
+    return JournalError(f"{what}: {path}\n  help: {help}; the cause was: {error}", path)
+
+
+def damaged(path: str, run_id: str | None = None, seq: int | None = None) -> JournalCorruptError:
+    """Return the error for a file whose content is not what was written."""
+    where = "" if run_id is None else f", run {run_id!r}"
+    where += "" if seq is None else f", row {seq}"
+    return JournalCorruptError(
+        f"the journal is damaged{where}: {path}\n"
+        f"  help: restore a backup, or copy the file and its -wal and see what "
+        f"'sqlite3 FILE .recover' finds; a new file starts anew",
+        path,
+        run_id,
+        seq,
+        max(0, (seq or 1) - 1),
+    )
+
+
+def _after_fork() -> None:
+    global _mutex
+    _mutex = threading.RLock()
+    _inherited.update(identity for identity, count in _open.items() if count)
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

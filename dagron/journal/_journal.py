@@ -1,0 +1,113 @@
+"""Journal: what a user has of a file of durable runs."""
+
+import os
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Literal
+
+from dagron._checks import counted
+from dagron.journal._book import Book
+from dagron.journal._references import References
+from dagron.journal._store import Store
+from dagron.journal._values import Values
+
+
+class Journal:
+    """A file in which runs are recorded, so that a run which was killed goes on where it was.
+
+    ``DynamicExecutor(dag, journal=Journal("runs.db"))`` writes what its nodes come to into the
+    SQLite file ``path``, which is made where there is none. ``await executor.execute(tasks,
+    run_id="nightly")`` begins a run of that id, or goes on with it.
+
+    What is promised: the body of a node runs *at least once*; its result, and what its expander
+    adds, count *exactly once*, together or not at all, and nothing that depends on a node starts
+    before that is written. ``durability="process"`` keeps this promise when the process is killed
+    at any moment, ``"power"`` also when the machine loses power, for the price of waiting for the
+    disk. `current` gives a body an ``idempotency_key`` that is the same each time.
+
+    Callables cannot be stored. So when a run goes on, the expander of a node that has ended is
+    called again, with the result that was recorded, for the tasks of the nodes that it adds: what
+    it returns must be what it returned then, else `ReplayError` says what is different. Expanders,
+    and conditions on edges, depend on what they are called with alone; a lookup belongs into a
+    node's task, whose result is recorded. What comes from outside, by `Run.modify`, and what a task
+    adds by ``grow`` is recorded with the import paths of its callables, and refused where they have
+    none: a lambda, or a function inside another one.
+
+    Results are pickled, and loaded without running any code of the file: plain data, the standard
+    library's types for data, and the classes of the modules that ``allow`` names. A result that
+    cannot be stored, or has more than ``max_result_bytes``, fails its node at once. ``trust=True``
+    stores and loads everything. Warning: then whoever can write to the file can run code in
+    your process.
+
+    A node that was at work each of the ``max_recoveries`` times when the process died FAILED with
+    `NodePoisonedError` instead of killing it again. ``busy_timeout`` is how many seconds to wait,
+    in a thread, while other processes write to the same file.
+
+    One journal serves any number of executors, runs and event loops at once, and its file any
+    number of processes; each run belongs to one of them at a time. All methods block, as reading a
+    file does. Close it when the last run has ended, or use it as a context manager; the end of the
+    program does it, too.
+
+    Raises `TypeError` or `ValueError` that name the parameter; the file is first touched by a run.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Literal["process", "power"] = "process",
+        allow: Sequence[str] = (),
+        trust: bool = False,
+        max_result_bytes: int | None = None,
+        max_recoveries: int = 3,
+        busy_timeout: float = 60.0,
+    ) -> None:
+        self._values = Values(allow, trust=trust, max_result_bytes=max_result_bytes)
+        self._allow = frozenset(allow)
+        self._trust = trust
+        self._max_recoveries = counted("max_recoveries", max_recoveries)
+        self._store = Store(path, durability=durability, busy_timeout=busy_timeout)
+
+    @property
+    def path(self) -> str:
+        """The file, as an absolute path."""
+        return self._store.path
+
+    def _open(self, run_id: str, graph: str, modules: Collection[str]) -> Book:
+        claim = self._store.claim(run_id, graph, os.urandom(16).hex())
+        references = References(self._values, {*modules, *self._allow}, trust=self._trust)
+        return Book(self._store, claim, self._values, references, self._max_recoveries)
+
+    def prune(self, *, older_than: float | timedelta) -> list[str]:
+        """Delete the runs that ended longer ago than this, in seconds or as a timedelta; return
+        their ids.
+
+        Runs that have not ended stay, however old they are.
+        """
+        return self._store.prune(older_than)
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy the journal as it is now into a new file, also while runs are written to it.
+
+        Raises `JournalError` where that file is there already.
+        """
+        self._store.backup(path)
+
+    def close(self) -> None:
+        """Wait for what is to be written, and close the file; a second call does nothing."""
+        self._store.close()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Journal {self.path!r}>"
