@@ -9,6 +9,7 @@ from typing import Any
 from dagron._errors import UnstorableError
 from dagron._results import ExecutionResult, error_text
 from dagron._rows import Row
+from dagron.journal._telling import told
 
 
 class Recorded(Exception):
@@ -75,7 +76,7 @@ class MemoryBook:
         return iter(list(self._page.rows))
 
     def result(self) -> ExecutionResult:
-        raise NotImplementedError
+        return told(self._page.graph, self.rows, self.load, tell_error=self.error)
 
     def dump(self, value: Any, name: str) -> bytes:
         try:
