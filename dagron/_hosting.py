@@ -381,7 +381,6 @@ class Hosting(ABC):
                 if recorded.ok or not self._retries:
                     is_clean = True
                     return recorded
-                await to_thread.run_sync(book.reopen)
             self._begin_ledger(book)
             with self._watching():
                 result = await self._main()
