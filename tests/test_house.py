@@ -31,6 +31,7 @@ PURE = (
     "_landing",
     "_graph",
     "_history",
+    "_times",
     "_node_result",
     "_family",
     "_critical_path",
@@ -55,6 +56,7 @@ SHELL = (
     "_logs",
     "_calls",
     "_raised",
+    "_around",
     "_backend",
     "_conditions",
     "_current",
@@ -105,6 +107,18 @@ ROOMS = {
         "_style",
         "_legend",
         "_svg",
+        "_course",
+        "_packing",
+        "_ticks",
+        "_timeline_plan",
+        "_timeline",
+        "_files",
+        "_trace",
+        "_html_text",
+        "_html_data",
+        "_html_log",
+        "_html",
+        "_notebook",
         "__init__",
     ),
     "journal": (
@@ -124,6 +138,7 @@ ROOMS = {
         "_journal",
         "__init__",
     ),
+    "integrations": ("_spans", "opentelemetry", "__init__"),
 }
 # The rooms that touch the disk and have threads: pure is all the rest.
 IMPURE_ROOMS = {"journal"}
