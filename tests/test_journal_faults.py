@@ -125,6 +125,7 @@ def test_a_file_that_may_not_grow(path: Path) -> None:
 # --- nothing may be written ----------------------------------------------------------------------
 
 READ_ONLY = """
+import urllib.parse  # what is imported later may be out of reach then
 if os.getuid() == 0:
     os.setuid(65534)  # root may write anywhere
 store = Store(path)
