@@ -50,6 +50,7 @@ PURE = (
     "_statuses",
     "_growth",
     "_scheduler",
+    "_stories",
     "_collect",
 )
 SHELL = (

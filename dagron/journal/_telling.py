@@ -60,6 +60,7 @@ class Telling:
         self.results: dict[str, NodeResult] = {}
         self.cut: str | None = None  # why the run was ended before all nodes were
         self.on_landed: Callable[[], object] | None = None
+        self.on_forgetting: Callable[[], object] | None = None  # it is about to
         self._facts = facts
         self._load = load
         self._tell_error = tell_error
@@ -253,6 +254,8 @@ class Telling:
         return self._tallies.setdefault(name, Tally())
 
     def _forget_spare(self) -> None:
+        if self.scheduler.retention.spare and self.on_forgetting is not None:
+            self.on_forgetting()
         for name in list(self.scheduler.retention.spare):
             if self.scheduler.forget(name):
                 result = self.results.pop(name)
@@ -392,7 +395,7 @@ def told_graph(graph: str, read: Callable[[], Iterable[Row]], version: int) -> D
     What was forgotten by then is not in it.
     """
     facts = Facts(read(), {}, False)
-    telling = Telling(graph, facts, _nothing, _no_error)
+    telling = Telling(graph, facts, no_value, no_error)
     found = telling.scheduler.dag() if version == 0 else None
 
     def look() -> None:
@@ -408,11 +411,11 @@ def told_graph(graph: str, read: Callable[[], Iterable[Row]], version: int) -> D
     return found
 
 
-def _nothing(stored: bytes) -> None:
+def no_value(stored: bytes) -> None:
     """Load nothing, where results are not asked for."""
 
 
-def _no_error(row: Mapping[str, Any]) -> BaseException:
+def no_error(row: Mapping[str, Any]) -> BaseException:
     return RuntimeError()
 
 
