@@ -8,6 +8,7 @@ from dagron._node_result import NodeResult, new_result
 from dagron._results import ExecutionResult
 from dagron._scheduler import Scheduler
 from dagron._status import UNDONE
+from dagron._times import Times
 
 
 def collect(
@@ -17,6 +18,7 @@ def collect(
     cut: str | None,
     seconds: float,
     tallies: Mapping[str | None, Tally],
+    times: Times,
     *,
     is_whole: bool = True,
 ) -> ExecutionResult:
@@ -43,6 +45,7 @@ def collect(
         reason=cut,
         tallies=tallies,
         history=scheduler.history(),
+        times=times,
     )
 
 

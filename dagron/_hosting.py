@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
 from math import inf
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from anyio import (
@@ -23,6 +23,7 @@ from anyio import (
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
+from dagron._around import Around, puts_around
 from dagron._backend import Host
 from dagron._blame import Blame
 from dagron._blocking import watching
@@ -48,6 +49,7 @@ from dagron._scheduler import Scheduler
 from dagron._settings import Settings
 from dagron._slots import Slots
 from dagron._stream import Stream
+from dagron._times import Times
 
 if TYPE_CHECKING:
     from dagron._ledger import Entry, Ledger
@@ -76,6 +78,7 @@ class Hosting(ABC):
 
     __slots__ = (
         "_abandonable",
+        "_around",
         "_asked",
         "_attached",
         "_budget",
@@ -130,6 +133,7 @@ class Hosting(ABC):
         "stopping",
         "stream",
         "tallies",
+        "times",
     )
 
     def __init__(
@@ -179,7 +183,6 @@ class Hosting(ABC):
             raise internal_error(bug) from bug
         self._on_threads = self.scheduler.on_threads
         self._policies = self.scheduler.policies
-        self._may_drain = settings.max_concurrency is None  # else a node needs more than a thread
         self.results: dict[str, NodeResult] = {}
         self.stream = Stream(
             self.id,
@@ -189,12 +192,19 @@ class Hosting(ABC):
             self._be_interrupted,
             self._crash,
         )
+        stream = self.stream
+        self._around: Around | None = None
+        if settings.observers and puts_around(settings.observers):
+            self._around = Around(self.id, lambda: stream.observers, stream.drop)
+        # Else a node needs more than a thread, or a task of its own for what is around it.
+        self._may_drain = settings.max_concurrency is None and self._around is None
         self._conditions = Conditions(self.scheduler, self._value_of, self._be_interrupted)
         self.slots = Slots(self.scheduler, self._core, self._admit)
         self.bodies: Bodies
         self.growing: Growing
         # Of forgotten nodes, and of folds, by the node that added them.
         self.tallies: dict[str | None, Tally] = {}
+        self.times = Times()
         self._host: Host = cast("Host", None)  # from when `main` has begun
         self._abandonable = False
         self._host_task = 0
@@ -291,7 +301,7 @@ class Hosting(ABC):
         vars(self._conditions).clear()
         del self._tasks, self._parameters, self._expanders, self.results, self.scheduler
         del self._handles, self._on_threads, self._policies, self.stream, self.slots
-        del self._conditions, self._lanes, self._standing, self.tallies
+        del self._conditions, self._lanes, self._standing, self.tallies, self.times, self._around
 
     def _find_host(self) -> None:
         """Read from the current task where this run takes place."""
@@ -334,6 +344,7 @@ class Hosting(ABC):
             is_cancelled=self.is_cancelled,
             on_retry=self._reports.retrying,
             on_attempt=self._begin_attempt,
+            around=self._around,
         )
         self.growing = Growing(
             host,
@@ -520,6 +531,7 @@ class Hosting(ABC):
 
     async def _main(self) -> ExecutionResult:
         began = perf_counter()
+        self.times.began = time()
         log(DEBUG, self.id, None, "run %s started", self.id)
         try:
             async with create_task_group() as self._group:
@@ -571,6 +583,7 @@ class Hosting(ABC):
                     self._cut,
                     perf_counter() - began,
                     self.tallies,
+                    self.times,
                 )
             except Exception as bug:
                 self._bug = bug

@@ -36,6 +36,7 @@ from dagron._raised import forget_our_frames, is_cancellation, keyboard_interrup
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
 from dagron._threads import unboxed
+from dagron._times import Landing, spans_of
 
 if TYPE_CHECKING:
     from dagron._ledger import Entry
@@ -143,7 +144,7 @@ class Shell(Hosting):
         A ``call`` of its task that has ended in a draining thread, or in an earlier life of the
         run, is most of its body.
         """
-        value = reason = change = None
+        value = reason = change = entered = None
         seconds: float | None = None  # known when the body has ended
         started_at: float | None = None
         began = perf_counter()
@@ -155,13 +156,16 @@ class Shell(Hosting):
             else:
                 began, started_at = began - call.seconds, call.started_at
             current_node.set((self, name, None))
+            if self._around is not None:
+                entered = self._around.node(name)
             task = self._tasks.get(name)
             if task is None:
                 raise missing_task(name)
             policy = self._policies.get(name) if self._policies else None
             if policy is not None and isinstance(policy.keep, Fold):
                 self.growing.begin(name, policy.keep)
-            if policy is None and name not in self._on_threads and call is None:
+            is_plain = policy is None and call is None and entered is None
+            if is_plain and name not in self._on_threads:
                 if name in self._parameters:
                     arguments, keywords = self.bodies.arguments(name)
                     value = await task(*arguments, **keywords)
@@ -178,11 +182,14 @@ class Shell(Hosting):
             reason = EXPANDER_FAILED
             if name in self._expanders and name not in self._to_cancel:
                 change = await self._expand(name, value, policy)
+                self.times.ended[name] = time()
             if self.growing.folds and name not in self._to_cancel:
                 reason = FOLD_FAILED
                 await self.growing.finish(name, value)
         except BaseException as raised:
             error = unboxed(raised)
+            if entered is not None:
+                entered.leave(error)
             if seconds is None:
                 note = self.bodies.notes.get(name)
                 has_attempts = note is not None and note.attempts is not None
@@ -190,6 +197,8 @@ class Shell(Hosting):
             if not self._report_failure(name, error, value, seconds, started_at, reason):
                 raise
         else:
+            if entered is not None:
+                entered.leave(None)
             if self._ledger is None:
                 self._report(name, COMPLETED, value, None, seconds, started_at)
             else:
@@ -351,6 +360,7 @@ class Shell(Hosting):
         if self._group is not None and self.drains.offers and touches_others(modification):
             self._settle()
         needs = {node: read.names() for node, read in parameters.items()} if parameters else None
+        version = self.scheduler.version
         untaken: Collection[tuple[str, str]] = ()
         broken: Mapping[tuple[str, str], BaseException] = {}
         try:
@@ -373,6 +383,10 @@ class Shell(Hosting):
         except Exception as bug:
             self._crash(bug)
             raise
+        if version != self.scheduler.version:
+            added, removed = len(modification.add_nodes), len(modification.remove_nodes)
+            landed = Landing(version + 1, time(), by, added, removed, settled)
+            self.times.landings.append(landed)
         for spec in modification.add_nodes:
             self._tasks[spec.name] = spec.task
         self._parameters.update(parameters)
@@ -629,8 +643,13 @@ class Shell(Hosting):
             reason,
             tuple(errors),
         )
+        if note.earlier and started_at is not None:
+            self.times.attempts[name] = spans_of(started_at, note.earlier, seconds)
         children: Collection[str] = ()
-        if name in self.scheduler.offspring.unfinished:
+        has_children = name in self.scheduler.offspring.unfinished
+        if has_children or name in self._expanders:
+            self.times.ended[name] = time()
+        if has_children:
             children = self._end_growth(name, status)
         if status is COMPLETED:
             self._succeed(name, value)
@@ -678,6 +697,7 @@ class Shell(Hosting):
                 continue
             result = self.results.pop(name)
             self._tally(result.added_by).add(result.duration_seconds)
+            self.times.forget(name)
             self._tasks.pop(name, None)
             self._parameters.pop(name, None)
             self.bodies.values.pop(name, None)

@@ -31,6 +31,7 @@ PURE = (
     "_landing",
     "_graph",
     "_history",
+    "_times",
     "_node_result",
     "_family",
     "_critical_path",
@@ -57,6 +58,7 @@ SHELL = (
     "_logs",
     "_calls",
     "_raised",
+    "_around",
     "_backend",
     "_conditions",
     "_current",
@@ -107,6 +109,18 @@ ROOMS = {
         "_style",
         "_legend",
         "_svg",
+        "_course",
+        "_packing",
+        "_ticks",
+        "_timeline_plan",
+        "_timeline",
+        "_files",
+        "_trace",
+        "_html_text",
+        "_html_data",
+        "_html_log",
+        "_html",
+        "_notebook",
         "__init__",
     ),
     "journal": (
@@ -123,10 +137,13 @@ ROOMS = {
         "_values",
         "_references",
         "_telling",
+        "_chronicle",
+        "_recorded_run",
         "_book",
         "_journal",
         "__init__",
     ),
+    "integrations": ("_spans", "opentelemetry", "__init__"),
 }
 # The rooms that touch the disk and have threads: pure is all the rest.
 IMPURE_ROOMS = {"journal"}
@@ -136,7 +153,7 @@ ON_USE = {
     "_results": {"render.__init__", "_summary"},
 }
 FOR_TYPES = """if TYPE_CHECKING:
-    from dagron.journal import Journal
+    from dagron.journal import Journal, NotLoaded, RecordedRun
 """
 ROOM_MODULES = [f"{room}.{module}" for room, modules in ROOMS.items() for module in modules]
 PURE_ROOM_MODULES = [
@@ -213,7 +230,9 @@ PUBLIC = [
     "NodeStatus",
     "NodeTimeoutError",
     "NotAwaitedError",
+    "NotLoaded",
     "RecordedError",
+    "RecordedRun",
     "RegisteredRun",
     "RegistryClosedError",
     "RegistryFullError",

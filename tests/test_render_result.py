@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from dagron.render import _svg
 from dagron.render._families import Fold, Outside, folded
 from pictures import (
     HOSTILE,
+    SVG,
     Read,
     boxes_in,
     lines_in,
@@ -610,7 +612,6 @@ def test_a_moment_before_the_record_is_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_failures_stay_visible_in_a_picture_that_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more boxes than a picture holds, those that failed are drawn before others."""
     monkeypatch.setattr(_svg, "MOST_BOXES", 30)
-    monkeypatch.setattr(_svg, "MOST_FAILURES", 10)
     result = run(
         *(f"{number:02}" for number in range(50)),
         tasks={f"{number}": broken for number in range(35, 50)},
@@ -665,8 +666,84 @@ def test_the_same_result_gives_the_same_text() -> None:
 
 
 def test_a_notebook_shows_the_run(swapped: ExecutionResult) -> None:
-    """The representation that notebooks ask for is the picture of what the run came to."""
-    assert swapped._repr_svg_() == swapped.to_svg()
+    """What notebooks ask for is the picture of what the run came to, with the summary below it."""
+    page = swapped._repr_html_()
+    picture, summary = ElementTree.fromstring(page)
+    assert swapped.to_svg() in page
+    assert picture.tag == f"{SVG}svg"
+    assert (summary.tag, summary.text) == ("pre", swapped.summary())
+
+
+def test_a_notebook_takes_hostile_text_as_text() -> None:
+    """Names and errors are text in a notebook's page: no element, and no formula."""
+    names = [name for name in HOSTILE if name.isprintable()]
+
+    def hostile() -> None:
+        raise ValueError("</pre><script>alert(1)</script> & $x$")
+
+    page = ElementTree.fromstring(run(*names, tasks={names[0]: hostile})._repr_html_())
+    picture, summary = page
+    kinds = {element.tag.removeprefix(SVG) for element in page.iter()}
+    assert kinds <= {"div", "pre", "svg", "style", "rect", "g", "path", "text", "title"}
+    assert [*summary] == []
+    assert "</pre><script>alert(1)</script> & $x$" in (summary.text or "")
+    assert len(boxes_in(picture)) == len(names)
+    assert page.attrib == {"class": "tex2jax_ignore mathjax_ignore"}
+
+
+def test_a_notebook_stays_small() -> None:
+    """Of a large run a notebook keeps 500 boxes, failures among them, and the picture says so."""
+    names = [str(number) for number in range(700)]
+    result = run(*names, tasks={names[-1]: broken})
+    page = result._repr_html_()
+    picture, _ = ElementTree.fromstring(page)
+    assert len(boxes_in(picture)) == 500
+    assert "500 of 700 boxes are shown" in texts_in(picture)
+    assert any(box.attrib.get("data-node") == names[-1] for box in boxes_in(picture).values())
+    assert len(boxes_in(read_svg(result.to_svg()))) == 700
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_forgotten_nodes_leave_their_edges_out(grows: bool) -> None:
+    """What was forgotten is a count, also where no modification has landed; before, it is there."""
+    expander = children(1) if grows else None
+    result = run(
+        ("a", "b"), ("b", "c"), expanders={"c": expander} if expander else {}, keep="leaves"
+    )
+    after = read_mermaid(result.to_mermaid())
+    assert "c" in after.names() or grows
+    assert not {"a", "b"} & set(after.names())
+    assert any("forgotten" in name for name in after.names())
+    assert read_mermaid(result.to_mermaid("before")).names() == ["a", "b", "c"]
+    read_svg(result.to_svg())
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        ExecutionResult.to_mermaid,
+        ExecutionResult.to_dot,
+        ExecutionResult.to_svg,
+        ExecutionResult.to_timeline_svg,
+    ],
+)
+def test_a_reason_of_any_length_is_a_line(write: Callable[..., str]) -> None:
+    """Whatever somebody says who cancels a run, its pictures stay small and what they are."""
+    reason = "</svg>\u202e\x1b\n" + "x" * 100_000
+    dag = dagron.DAG.builder().add_edge("a", "b").build()
+    nodes = {
+        name: dagron.NodeResult(name, dagron.NodeStatus.CANCELLED, reason=reason, started_at=1e9)
+        for name in dag
+    }
+    text = write(ExecutionResult(nodes, dag, reason=reason))
+    assert len(text) < 20_000
+    if text.startswith("<"):
+        root = read_svg(text)
+        assert int(root.attrib["width"]) < 2_000
+        assert "cut short: </svg>\\u202e\\u001b\\u000a" in "\n".join(texts_in(root))
+    else:
+        read = read_mermaid if text.startswith("flowchart") else read_dot
+        assert read(text).notes[0].startswith("cut short: </svg>\\u202e\\u001b\\u000a")
 
 
 def test_a_result_made_by_hand_has_a_picture() -> None:
@@ -676,3 +753,62 @@ def test_a_result_made_by_hand_has_a_picture() -> None:
     assert result.version == 0
     assert read_mermaid(result.to_mermaid()).labels == {"n0": ["✓ a"]}
     assert read_mermaid(result.to_mermaid("before")).labels == {"n0": ["a"]}
+
+
+# --- the critical path ---------------------------------------------------------------------------
+
+
+def timed(edges: str, /, **seconds: float) -> ExecutionResult:
+    """A result of these nodes: how long each took."""
+    builder = dagron.DAG.builder()
+    for edge in edges.split():
+        builder.add_edge(*edge.split("-"))
+    dag = builder.build()
+    nodes = {
+        name: dagron.NodeResult(
+            name, dagron.NodeStatus.COMPLETED, duration_seconds=seconds[name], attempts=1
+        )
+        for name in dag
+    }
+    return ExecutionResult(nodes, dag)
+
+
+def outlined(svg: str) -> set[str]:
+    """The names of the nodes that have an outline."""
+    return {
+        box.attrib["data-node"]
+        for box in boxes_in(read_svg(svg)).values()
+        if any(part.attrib.get("class") == "critical" for part in box)
+    }
+
+
+def test_the_critical_path_has_an_outline_where_it_is_asked_for() -> None:
+    """Its nodes have one, the lines between them are drawn thicker, and the legend says so; only
+    in a picture of what the nodes came to, since it is measured.
+    """
+    result = timed("a-b a-c b-d c-d d-e a-d", a=1, b=2, c=5, d=1, e=1)
+    svg = result.to_svg(critical_path=True)
+    assert outlined(svg) == {*"acde"}
+    root = read_svg(svg)
+    (lines,) = [of for of in root.iter() if of.attrib.get("class") == "line critical"]
+    assert len(lines) == 3
+    assert "the critical path" in texts_in(root)
+    for plain in (result.to_svg(), result.to_svg("before", critical_path=True)):
+        assert outlined(plain) == set()
+        assert "the critical path" not in texts_in(read_svg(plain))
+        assert "line critical" not in plain
+
+
+def test_a_folded_node_of_the_critical_path_outlines_its_family() -> None:
+    """The path leads through the box that stands for it, also for several nodes in a row."""
+
+    def expand(name: str, result: object) -> DynamicModification:
+        specs = [DynamicNodeSpec(f"c{number}", nothing, ["a"], ["b"]) for number in range(20)]
+        return DynamicModification(specs)
+
+    result = run(("a", "b"), expanders={"a": expand})
+    root = read_svg(result.to_svg(critical_path=True))
+    (fold,) = [box for box in boxes_in(root).values() if "data-node" not in box.attrib]
+    (outline,) = [part for part in fold if part.attrib.get("class") == "critical"]
+    sizes = [int(part.attrib["width"]) for part in fold if part.tag == outline.tag]
+    assert int(outline.attrib["width"]) > max(size for size in sizes[:3])

@@ -65,7 +65,7 @@ class RecordedRun:
         read: Callable[[], Iterable[Row]],
         load: Callable[[bytes], Any],
         *,
-        in_flight: Iterable[str] = (),
+        in_flight: Callable[[], Iterable[str]] = tuple,
         tell_error: TellError = recorded_error,
     ) -> None:
         self.id = row.run_id
@@ -98,7 +98,7 @@ class RecordedRun:
             self._read,
             self._value,
             tell_error=self._tell_error,
-            in_flight=self._in_flight,
+            in_flight=() if self.state == FINISHED else self._in_flight(),
             unfinished=REASONS.get(self.state, REASONS[UNFINISHED]),
         )
 
