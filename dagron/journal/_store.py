@@ -280,6 +280,12 @@ class Store:
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise damaged(self._path, record.run_id, seq + 1) from error
 
+    def in_flight(self, run: Claim | int) -> dict[str, int]:
+        """Return what is at work in a run, or was when its process died, each with its attempt."""
+        with self._reading() as connection:
+            _, record = self._record(connection, run)
+        return self._in_flight(record)
+
     def prune(self, older_than: float | timedelta) -> list[str]:
         """Delete the runs that ended more than so many seconds ago and that nobody holds; return
         their ids.
