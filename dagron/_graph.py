@@ -261,7 +261,9 @@ class DAG:
         return render.to_svg(render.picture_of_graph(self))
 
     def _repr_svg_(self) -> str:
-        return self.to_svg()
+        from dagron import render
+
+        return render.svg_for_notebook(render.picture_of_graph(self))
 
     def to_builder(self) -> "DAGBuilder":
         """Return a builder that holds this graph, to make another from it."""

@@ -151,8 +151,10 @@ class ExecutionResult:
 
         return render.to_svg(render.picture_of_result(self, when, fold))
 
-    def _repr_svg_(self) -> str:
-        return self.to_svg()
+    def _repr_html_(self) -> str:
+        from dagron import render
+
+        return render.html_for_notebook(render.picture_of_result(self, "after", 12), self.summary())
 
     def __contains__(self, name: object) -> bool:
         return name in self.node_results

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 from example_runs import EXAMPLES, command, imported
-from services import Client, Service, served
+from services import Client, Service, aiohttp, served
 
 AIOHTTP = """
 import asyncio
@@ -26,7 +26,7 @@ from aiohttp import web
 honest = service.tasks
 
 def held():
-    print("blocked", flush=True)
+    say("blocked")
     go.wait()
     return "freed"
 
@@ -45,11 +45,11 @@ def tasks(texts):
 service.tasks = tasks
 
 async def own_runs(app):
-    async with service.dagron.RunRegistry(max_running=100, grace=GRACE, thread_grace=0.1) as runs:
+    async with service.dagron.RunRegistry(grace=GRACE, thread_grace=0.1, KEEP) as runs:
         app[service.RUNS] = runs
         yield
     for run in runs.values():
-        print(run.state, flush=True)
+        print(run.id, run.state, flush=True)
 
 service.own_runs = own_runs
 web.run_app(service.create_app(), sock=listening, shutdown_timeout=0.5, print=None)
@@ -74,7 +74,7 @@ def profile(body, table):
     if "flood" in table:
         return flood()
     if "hold" in table:
-        print("blocked", flush=True)
+        say("blocked")
         go.wait()
     return honest(body, table)
 
@@ -103,8 +103,8 @@ def fastapi_service(folder: Path, grace: float = 60, keep: str = "") -> Any:
     return served(FASTAPI.replace("GRACE", str(grace)).replace("KEEP", keep), folder)
 
 
-def aiohttp_service(folder: Path, grace: float = 60) -> Any:
-    return served(AIOHTTP.replace("GRACE", str(grace)), folder)
+def aiohttp_service(folder: Path, grace: float = 60, keep: str = "") -> Any:
+    return served(AIOHTTP.replace("GRACE", str(grace)).replace("KEEP", keep), folder)
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +137,18 @@ def test_a_job_from_upload_to_report(jobs: tuple[Service, Path]) -> None:
         assert json.loads((folder / f"{id}.json").read_text()) == report
         status, index = await client.get("/jobs")
         assert id in [listed["id"] for listed in index]
-        async with client.session.get(f"/jobs/{id}/graph.svg") as picture:
-            assert picture.content_type == "image/svg+xml"
-            assert "people.csv" in "".join(ElementTree.fromstring(await picture.text()).itertext())
+        texts = await picture_of(client, id)
+        assert "table people.csv" in texts
+        assert "5 completed" in texts
 
     service.call(use)
+
+
+async def picture_of(client: Client, id: str) -> list[str]:
+    """The texts in the picture of a job."""
+    async with client.session.get(f"/jobs/{id}/graph.svg") as picture:
+        assert picture.content_type == "image/svg+xml"
+        return [*ElementTree.fromstring(await picture.text()).itertext()]
 
 
 def test_events_resume_after_the_last_id(jobs: tuple[Service, Path]) -> None:
@@ -188,6 +195,7 @@ def test_a_job_waits_for_approval(jobs: tuple[Service, Path]) -> None:
                 if message["event"] == "node_started" and data["node"] == "approve":
                     break
             assert not (folder / f"{id}.json").exists()
+            assert {"table people.csv", "approve"} <= {*await picture_of(client, id)}
         assert (await client.post(f"/jobs/{first}/approve"))[0] == 200
         assert (await client.post(f"/jobs/{first}/approve"))[0] == 409
         assert (await client.post(f"/jobs/{second}/cancel"))[0] == 202
@@ -218,8 +226,37 @@ def test_a_job_that_fails_says_why(jobs: tuple[Service, Path]) -> None:
     jobs[0].call(use)
 
 
+def test_a_zip_that_lies_about_its_size_is_not_unpacked(jobs: tuple[Service, Path]) -> None:
+    """A zip that says of 100 MB that they are 10 bytes passes as an upload; its job reads no more
+    than those, and fails.
+    """
+    size, said = 100_000_000, 10
+    body = zipped(people="0" * size)
+    assert body.count(size.to_bytes(4, "little")) == 2  # before the file, and in the directory
+    body = body.replace(size.to_bytes(4, "little"), said.to_bytes(4, "little"))
+
+    async def use(client: Client) -> None:
+        told = await client.ended(await client.start(body))
+        assert (told["state"], list(told["failures"])) == ("failed", ["table people.csv"])
+        assert "CRC" in told["failures"]["table people.csv"]
+
+    jobs[0].call(use)
+
+
 def bomb() -> bytes:
     return zipped(people="0" * 64_000_001)
+
+
+def twice() -> bytes:
+    return zipped(**{"people.csv": "x", "qeople.csv": "x"}).replace(b"qeople", b"people")
+
+
+def encrypted() -> bytes:
+    """A zip whose file has the mark of an encrypted one, before it and in the directory."""
+    body = bytearray(zipped(people="x"))
+    body[6] |= 1
+    body[body.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(body)
 
 
 BAD = {
@@ -235,6 +272,8 @@ BAD = {
     "a drive": (zipped(**{"C:people.csv": "x"}), 422, "outside of its folder"),
     "backslashes": (zipped(**{"..\\people.csv": "x"}), 422, "outside of its folder"),
     "an odd name": (zipped(**{"a\nb.csv": "x"}), 422, "odd name"),
+    "two of one name": (twice(), 422, "two files of one name"),
+    "encrypted": (encrypted(), 422, "encrypted"),
     "no table": (zipped(**{"readme.txt": "x"}), 422, "no .csv file"),
     "nothing": (zipped(), 422, "no .csv file"),
 }
@@ -329,7 +368,7 @@ def test_a_full_service_and_a_forgotten_job(tmp_path: Path) -> None:
             await client.ended(id)
             status, answer = await client.get(f"/jobs/{id}")
             assert (status, "was forgotten" in answer["detail"]) == (410, True)
-            assert (await client.ended(await client.start(TABLES)))["state"] == "succeeded"
+            await client.start(TABLES)  # there is room again
 
         service.call(use)
 
@@ -423,6 +462,48 @@ def test_a_client_that_never_reads(tmp_path: Path, kind: str) -> None:
     assert status == (-signal.SIGTERM if kind == "fastapi" else 0)
 
 
+@pytest.mark.parametrize("kind", ["fastapi", "aiohttp"])
+def test_what_is_acknowledged_while_sigterm_comes_is_done(tmp_path: Path, kind: str) -> None:
+    """Ten clients post job after job when SIGTERM comes: each ends with a 503 or a closed
+    connection, and every job that was acknowledged before that is done.
+    """
+    serving = fastapi_service if kind == "fastapi" else aiohttp_service
+    body = TABLES if kind == "fastapi" else TEXTS
+    acknowledged: set[str] = set()
+    with serving(tmp_path, keep="max_running=100_000, keep=100_000") as service:
+
+        async def use(client: Client) -> None:
+            enough = asyncio.Event()
+
+            async def post_on() -> None:
+                while True:
+                    try:
+                        status, answer = await client.post("/jobs", body)
+                    except (aiohttp.ClientError, OSError):
+                        return
+                    if status == 503:
+                        return
+                    assert status == 202
+                    acknowledged.add(answer["id"])
+                    if len(acknowledged) == 50:
+                        enough.set()
+
+            async with asyncio.TaskGroup() as clients:
+                for _ in range(10):
+                    clients.create_task(post_on())
+                await enough.wait()
+                service.process.signal(signal.SIGTERM)
+
+        service.call(use)
+        _, lines, errors = service.process.end()
+    done = {path.stem for path in tmp_path.glob("*.json")}
+    if kind == "aiohttp":
+        done = {line.split()[0] for line in lines if line.endswith(" succeeded")}
+    assert len(acknowledged) >= 50
+    assert acknowledged - done == set()
+    assert errors == ""
+
+
 # --- aiohttp -------------------------------------------------------------------------------------
 
 
@@ -440,7 +521,8 @@ def test_the_aiohttp_service(tmp_path: Path) -> None:
             assert (await client.get(f"/jobs/{ids[0]}"))[1]["total"] == 6
             assert (await client.get("/jobs/nope"))[0] == 404
             for body in (b"", b"[]", b'{"a": 1}', b"\xff"):
-                assert (await client.post("/jobs", body))[0] == 400
+                assert await client.post("/jobs", body) == (400, "send a JSON object of texts\n")
+            assert (await client.post("/jobs", bytes(2_000_000)))[0] == 413
             held = await client.start(HOLD)
             await asyncio.to_thread(service.process.wait_for, "blocked")
             assert (await client.post(f"/jobs/{held}/cancel"))[0] == 202
@@ -450,7 +532,63 @@ def test_the_aiohttp_service(tmp_path: Path) -> None:
         service.call(use)
         service.process.signal(signal.SIGTERM)
         status, lines, _ = service.process.end()
-    assert (status, lines) == (0, [*["succeeded"] * 50, "cancelled", "over"])
+    assert (status, states(lines)) == (0, [*["succeeded"] * 50, "cancelled", "over"])
+
+
+def states(lines: list[str]) -> list[str]:
+    """What the aiohttp service says of its jobs when it ends, without their ids."""
+    return [line.split()[-1] for line in lines]
+
+
+def test_events_of_the_aiohttp_service_resume(tmp_path: Path) -> None:
+    """A client that disconnects after its first message and after every second one, and comes back
+    with its last id, has each event since its last snapshot once in the end; its leaving changes
+    nothing for the job.
+    """
+    with aiohttp_service(tmp_path) as service:
+
+        async def use(client: Client) -> None:
+            id = await client.start(HOLD)
+            seen: list[int] = []
+            last, rounds, is_over = None, 0, False
+            while not is_over:
+                rounds += 1
+                async for message in client.messages(id, last):
+                    is_over = message["event"] == "end"
+                    if is_over:
+                        break
+                    last = message["id"]
+                    if message["event"] == "run_snapshot":
+                        seen.clear()
+                    seen.append(int(last))
+                    if rounds == 1:  # more may only come when the job goes on
+                        service.process.tell("go")
+                        break
+                    if len(seen) % 2:
+                        break
+            assert rounds > 2
+            assert seen == [*range(seen[0], seen[0] + len(seen))]
+            assert (await client.get(f"/jobs/{id}"))[1]["state"] == "succeeded"
+
+        service.call(use)
+
+
+def test_a_full_aiohttp_service_and_a_forgotten_job(tmp_path: Path) -> None:
+    """A service that is full answers 503 with `Retry-After`; a job that is forgotten is a 410."""
+    with aiohttp_service(tmp_path, keep="max_running=1, keep=0") as service:
+
+        async def use(client: Client) -> None:
+            id = await client.start(HOLD)
+            async with client.session.post("/jobs", data=TEXTS) as response:
+                assert (response.status, response.headers["Retry-After"]) == (503, "5")
+                assert "full" in await response.text()
+            service.process.tell("go")
+            await client.ended(id)
+            status, text = await client.get(f"/jobs/{id}")
+            assert (status, "was forgotten" in text) == (410, True)
+            await client.start(TEXTS)  # there is room again
+
+        service.call(use)
 
 
 @pytest.mark.parametrize("freed", [True, False])
@@ -475,7 +613,7 @@ def test_sigterm_of_the_aiohttp_service(tmp_path: Path, freed: bool) -> None:
         if freed:
             service.process.tell("go")
         status, lines, _ = service.process.end()
-    assert (status, lines) == (0, ["succeeded" if freed else "cancelled", "over"])
+    assert (status, states(lines)) == (0, ["succeeded" if freed else "cancelled", "over"])
 
 
 def test_aiohttps_own_test_tools_work() -> None:

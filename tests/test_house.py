@@ -105,6 +105,7 @@ ROOMS = {
         "_style",
         "_legend",
         "_svg",
+        "_notebook",
         "__init__",
     ),
     "journal": (

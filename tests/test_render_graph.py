@@ -246,9 +246,12 @@ def test_an_empty_graph_has_a_picture() -> None:
 
 
 def test_a_notebook_shows_the_picture() -> None:
-    """The representation that notebooks ask for is the picture."""
+    """The representation that notebooks ask for is the picture, of at most 500 boxes."""
     dag = chain("a", "b")
     assert dag._repr_svg_() == dag.to_svg()
+    large = read_svg(chain(*map(str, range(501)))._repr_svg_())
+    assert len(boxes_in(large)) == 500
+    assert "500 of 501 boxes are shown" in texts_in(large)
 
 
 DRAW = """

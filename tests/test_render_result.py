@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from dagron.render import _svg
 from dagron.render._families import Fold, Outside, folded
 from pictures import (
     HOSTILE,
+    SVG,
     Read,
     boxes_in,
     lines_in,
@@ -610,7 +612,6 @@ def test_a_moment_before_the_record_is_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_failures_stay_visible_in_a_picture_that_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more boxes than a picture holds, those that failed are drawn before others."""
     monkeypatch.setattr(_svg, "MOST_BOXES", 30)
-    monkeypatch.setattr(_svg, "MOST_FAILURES", 10)
     result = run(
         *(f"{number:02}" for number in range(50)),
         tasks={f"{number}": broken for number in range(35, 50)},
@@ -665,8 +666,41 @@ def test_the_same_result_gives_the_same_text() -> None:
 
 
 def test_a_notebook_shows_the_run(swapped: ExecutionResult) -> None:
-    """The representation that notebooks ask for is the picture of what the run came to."""
-    assert swapped._repr_svg_() == swapped.to_svg()
+    """What notebooks ask for is the picture of what the run came to, with the summary below it."""
+    page = swapped._repr_html_()
+    picture, summary = ElementTree.fromstring(page)
+    assert swapped.to_svg() in page
+    assert picture.tag == f"{SVG}svg"
+    assert (summary.tag, summary.text) == ("pre", swapped.summary())
+
+
+def test_a_notebook_takes_hostile_text_as_text() -> None:
+    """Names and errors are text in a notebook's page: no element, and no formula."""
+    names = [name for name in HOSTILE if name.isprintable()]
+
+    def hostile() -> None:
+        raise ValueError("</pre><script>alert(1)</script> & $x$")
+
+    page = ElementTree.fromstring(run(*names, tasks={names[0]: hostile})._repr_html_())
+    picture, summary = page
+    kinds = {element.tag.removeprefix(SVG) for element in page.iter()}
+    assert kinds <= {"div", "pre", "svg", "style", "rect", "g", "path", "text", "title"}
+    assert [*summary] == []
+    assert "</pre><script>alert(1)</script> & $x$" in (summary.text or "")
+    assert len(boxes_in(picture)) == len(names)
+    assert page.attrib == {"class": "tex2jax_ignore mathjax_ignore"}
+
+
+def test_a_notebook_stays_small() -> None:
+    """Of a large run a notebook keeps 500 boxes, failures among them, and the picture says so."""
+    names = [str(number) for number in range(700)]
+    result = run(*names, tasks={names[-1]: broken})
+    page = result._repr_html_()
+    picture, _ = ElementTree.fromstring(page)
+    assert len(boxes_in(picture)) == 500
+    assert "500 of 700 boxes are shown" in texts_in(picture)
+    assert any(box.attrib.get("data-node") == names[-1] for box in boxes_in(picture).values())
+    assert len(boxes_in(read_svg(result.to_svg()))) == 700
 
 
 def test_a_result_made_by_hand_has_a_picture() -> None:

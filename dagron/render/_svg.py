@@ -21,17 +21,17 @@ from dagron.render._style import STYLE
 from dagron.render._text import xml
 
 MOST_BOXES = 3_000
-MOST_FAILURES = 1_000  # that are shown in any case
 _ARROW = 6
 
 
-def to_svg(picture: Picture) -> str:
+def to_svg(picture: Picture, most: int | None = None) -> str:
     """Return the text of a picture that stands alone; the same picture gives the same text.
 
-    Of more than 3,000 boxes the first 3,000 are drawn, failures before others, with a note.
+    Of more than ``most`` boxes, 3,000 if not said, the first are drawn, with a note; up to a third
+    of them are failures, which go before others.
     """
     summary = picture.summary()
-    picture = _capped(picture)
+    picture = _capped(picture, MOST_BOXES if most is None else most)
     plan = planned(picture)
     notes = list(picture.notes)
     if plan.graph.dropped:
@@ -54,21 +54,21 @@ def to_svg(picture: Picture) -> str:
     )
 
 
-def _capped(picture: Picture) -> Picture:
+def _capped(picture: Picture, most: int) -> Picture:
     boxes = picture.boxes
-    if len(boxes) <= MOST_BOXES:
+    if len(boxes) <= most:
         return picture
     failed = [number for number, box in enumerate(boxes) if box.status == FAILED]
-    chosen = set(failed[:MOST_FAILURES])
+    chosen = set(failed[: most // 3])
     others = (number for number in range(len(boxes)) if number not in chosen)
-    kept = sorted([*chosen, *islice(others, MOST_BOXES - len(chosen))])
+    kept = sorted([*chosen, *islice(others, most - len(chosen))])
     position = {number: place for place, number in enumerate(kept)}
     links = [
         link._replace(source=position[link.source], target=position[link.target])
         for link in picture.links
         if link.source in position and link.target in position
     ]
-    note = f"{MOST_BOXES:,} of {len(boxes):,} boxes are shown"
+    note = f"{most:,} of {len(boxes):,} boxes are shown"
     return picture._replace(
         boxes=[boxes[number] for number in kept], links=links, notes=(*picture.notes, note)
     )
