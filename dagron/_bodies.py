@@ -1,13 +1,15 @@
 """The calls of user code that a node consists of: attempts at its task, then its expander."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from math import inf
-from time import perf_counter
+from time import perf_counter, time
 from types import CoroutineType
-from typing import Any
+from typing import Any, TypeAlias
 
 from anyio import CancelScope, CapacityLimiter, current_time, sleep, sleep_forever
 
+from dagron._around import Around
 from dagron._backend import Host
 from dagron._calls import Expander, Parameters, refuse_coroutine
 from dagron._current import current_node, here
@@ -22,6 +24,8 @@ from dagron._threads import Call, ThreadCall, unboxed
 
 EXPANDER = "the expander of node"
 
+Attempt: TypeAlias = Callable[..., Awaitable[tuple[Any, float]]]
+
 
 class Note:
     """What there is to say of a node in flight that is no plain call of its task."""
@@ -29,6 +33,7 @@ class Note:
     __slots__ = (
         "attempts",
         "before",
+        "earlier",
         "errors",
         "failed_before",
         "lingering",
@@ -40,6 +45,8 @@ class Note:
     def __init__(self) -> None:
         self.attempts: int | None = None  # how often its task was started, if it has a policy
         self.seconds = 0.0  # in all attempts
+        # Of all attempts but the last: the seconds in it, and when the next one began.
+        self.earlier: list[tuple[float, float]] | None = None
         self.errors: list[BaseException] = []  # of attempts that failed
         self.pause_until: float | None = None  # by the loop's clock, while it waits in between
         self.lingering: ThreadCall | None = None  # a thread that was given up
@@ -53,7 +60,8 @@ class Bodies:
 
     ``core`` calls a method of the scheduler on behalf of a node, ``grow`` makes what its task adds
     nodes with, ``is_cancelled`` tells whether it is to stop, ``on_retry`` hears of every attempt
-    that is to be followed by another, and ``on_attempt`` of every one that follows.
+    that is to be followed by another, and ``on_attempt`` of every one that follows; ``around``
+    enters what is around each of them.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class Bodies:
         is_cancelled: Callable[[str], bool],
         on_retry: Callable[[str, int, float, BaseException], None],
         on_attempt: Callable[[str, int], None],
+        around: Around | None,
     ) -> None:
         self._host = host
         self._limiter = limiter
@@ -84,6 +93,7 @@ class Bodies:
         self._is_cancelled = is_cancelled
         self._on_retry = on_retry
         self._on_attempt = on_attempt
+        self._around = around
         self.threads: set[ThreadCall] = set()
         self.notes: dict[str, Note] = {}
         # Of the calls on the loop that have a timeout: their scopes, and when they are over.
@@ -105,7 +115,9 @@ class Bodies:
         if call is not None:
             call.raise_error()
             return await self._outcome(name, call, inf, None)
-        attempt = self._on_thread if name in self._scheduler.on_threads else self._on_loop
+        attempt: Attempt = self._on_thread if name in self._scheduler.on_threads else self._on_loop
+        if self._around is not None:
+            attempt = partial(self._surrounded, self._around, attempt)
         if policy is None:
             return await attempt(name, task, *self.arguments(name), None)
         note = self.note(name)
@@ -131,6 +143,21 @@ class Bodies:
                     note.seconds += perf_counter() - began
             assert policy.retry is not None
             await self._pause(name, note, policy.retry)
+            note.earlier = note.earlier or []
+            note.earlier.append((note.seconds - before, time()))
+
+    async def _surrounded(
+        self, around: Around, attempt: Attempt, name: str, *call: Any
+    ) -> tuple[Any, float]:
+        note = self.notes.get(name)
+        entered = around.attempt(name, (note and note.attempts) or 1)
+        try:
+            outcome = await attempt(name, *call)
+        except BaseException as error:
+            entered.leave(unboxed(error))
+            raise
+        entered.leave(None)
+        return outcome
 
     def note(self, name: str) -> Note:
         """Return what there is to say of a node, made where there is nothing yet."""

@@ -7,6 +7,7 @@ from dagron._family import Tally
 from dagron._node_result import NodeResult, new_result
 from dagron._results import ExecutionResult
 from dagron._scheduler import Scheduler
+from dagron._times import Times
 
 
 def collect(
@@ -16,6 +17,7 @@ def collect(
     cut: str | None,
     seconds: float,
     tallies: Mapping[str | None, Tally],
+    times: Times,
 ) -> ExecutionResult:
     """Return the result, with a `NodeResult` also for the nodes that never ran.
 
@@ -40,6 +42,7 @@ def collect(
         reason=cut,
         tallies=tallies,
         history=scheduler.history(),
+        times=times,
     )
 
 

@@ -1,14 +1,17 @@
 """What a task can say to its run, from wherever in it: progress, and whether to stop."""
 
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from anyio import current_effective_deadline
 
 from dagron._checks import finite
 from dagron._errors import Cancelled
+
+T = TypeVar("T")
 
 
 class NodeHost(Protocol):
@@ -57,6 +60,28 @@ class Here(NamedTuple):
 current_node: ContextVar[tuple[NodeHost, str, Given | None] | None] = ContextVar(
     "current_node", default=None
 )
+
+
+class InContext(Awaitable[T]):
+    """Awaits a coroutine in a context of its own, without a task of its own."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], context: Context) -> None:
+        self._coroutine = coroutine
+        self._context = context
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        step: Callable[[Any], Any] = self._coroutine.send
+        given: Any = None
+        while True:
+            try:
+                wish = self._context.run(step, given)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            try:
+                given, step = (yield wish), self._coroutine.send
+            except BaseException as error:
+                given, step = error, self._coroutine.throw
 
 
 def here() -> Here | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import anyio
 from anyio.lowlevel import current_token
 
+from dagron._around import METHODS
 from dagron._calls import growing_tasks, read_expander, unknown_group
 from dagron._checks import counted, seconds, unplain_kind
 from dagron._errors import EventLoopRunningError, MissingTaskError
@@ -68,8 +69,14 @@ class DynamicExecutor:
     that has not finished is cancelled.
 
     ``observers`` are plain functions, which are called in the event loop with every event of every
-    run, in order (see `dagron.events`); one that raises is logged and dropped. With
-    ``detect_blocking=0.1``, an ``async def`` task that keeps the event loop from turning for a
+    run, in order (see `dagron.events`); one that raises is logged and dropped. One that has a
+    method ``around_node(run_id, node)``, or ``around_attempt(run_id, node, attempt)``, is asked for
+    a context manager around each node, its expander included, or around each call of its task: what
+    that sets in context variables, the code inside finds, also in a worker thread. It is entered
+    and left in the event loop, in the node's own task; it sees what is raised inside, and cannot
+    change it. Where there is one, each sync node has a call of its own in a worker thread.
+
+    With ``detect_blocking=0.1``, an ``async def`` task that keeps the event loop from turning for a
     tenth of a second is named in a `BlockingWarning` and a `LoopBlocked` event, once per node.
 
     ``keep`` says what stays of nodes that have completed: ``"all"``; ``"leaves"``, only those on
@@ -399,7 +406,18 @@ def _checked_observers(observers: object) -> tuple[Callable[[Event], object], ..
                 f"observers holds {observer!r:.60}, which is no plain function of an event\n"
                 f"  help: for async code write async for event in run.events()"
             )
+        _check_around(observer)
     return checked
+
+
+def _check_around(observer: object) -> None:
+    for method in METHODS:
+        around = getattr(observer, method, None)
+        if around is not None and (not callable(around) or unplain_kind(around) is not None):
+            raise TypeError(
+                f"{method} of the observer {observer!r:.60} returns no context manager\n"
+                f"  help: write @contextlib.contextmanager above a plain function that yields once"
+            )
 
 
 def _shown(progress: object) -> "AbstractContextManager[Showing | None]":

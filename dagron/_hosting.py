@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
 from math import inf
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from anyio import (
@@ -23,6 +23,7 @@ from anyio import (
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
+from dagron._around import Around, puts_around
 from dagron._backend import Host
 from dagron._blame import Blame
 from dagron._blocking import watching
@@ -48,6 +49,7 @@ from dagron._scheduler import Scheduler
 from dagron._settings import Settings
 from dagron._slots import Slots
 from dagron._stream import Stream
+from dagron._times import Times
 
 if TYPE_CHECKING:
     from dagron._ledger import Entry, Ledger
@@ -76,6 +78,8 @@ class Hosting(ABC):
 
     __slots__ = (
         "_abandonable",
+        "_around",
+        "_asked",
         "_attached",
         "_budget",
         "_bug",
@@ -95,6 +99,7 @@ class Hosting(ABC):
         "_ledger",
         "_limited",
         "_may_drain",
+        "_opened",
         "_on_threads",
         "_parameters",
         "_policies",
@@ -128,6 +133,7 @@ class Hosting(ABC):
         "stopping",
         "stream",
         "tallies",
+        "times",
     )
 
     def __init__(
@@ -147,6 +153,8 @@ class Hosting(ABC):
         self._recalled: dict[str, Recalled] = {}  # nodes whose tasks have returned in one
         self._prior: dict[str, int] = {}  # attempts in earlier lives
         self._failure: BaseException | None = None  # of the journal: it ends the run
+        self._opened = Event()  # there is a ledger, or will be none
+        self._asked: dict[str, Blame] = {}  # nodes to cancel, as was said before that
         self._cut_by_failure = False
         self._settings = settings
         self._limited = settings.groups
@@ -175,7 +183,6 @@ class Hosting(ABC):
             raise internal_error(bug) from bug
         self._on_threads = self.scheduler.on_threads
         self._policies = self.scheduler.policies
-        self._may_drain = settings.max_concurrency is None  # else a node needs more than a thread
         self.results: dict[str, NodeResult] = {}
         self.stream = Stream(
             self.id,
@@ -185,12 +192,19 @@ class Hosting(ABC):
             self._be_interrupted,
             self._crash,
         )
+        stream = self.stream
+        self._around: Around | None = None
+        if settings.observers and puts_around(settings.observers):
+            self._around = Around(self.id, lambda: stream.observers, stream.drop)
+        # Else a node needs more than a thread, or a task of its own for what is around it.
+        self._may_drain = settings.max_concurrency is None and self._around is None
         self._conditions = Conditions(self.scheduler, self._value_of, self._be_interrupted)
         self.slots = Slots(self.scheduler, self._core, self._admit)
         self.bodies: Bodies
         self.growing: Growing
         # Of forgotten nodes, and of folds, by the node that added them.
         self.tallies: dict[str | None, Tally] = {}
+        self.times = Times()
         self._host: Host = cast("Host", None)  # from when `main` has begun
         self._abandonable = False
         self._host_task = 0
@@ -264,6 +278,7 @@ class Hosting(ABC):
         interrupt, self._interrupt = self._interrupt, None
         self.is_over = True
         self._ledger = self._replay = None
+        self._opened.set()
         if self.outer is not None and isinstance(self.outer.run, Hosting):
             self.outer.run.nested.discard(self)
         self._detach()
@@ -286,7 +301,7 @@ class Hosting(ABC):
         vars(self._conditions).clear()
         del self._tasks, self._parameters, self._expanders, self.results, self.scheduler
         del self._handles, self._on_threads, self._policies, self.stream, self.slots
-        del self._conditions, self._lanes, self._standing, self.tallies
+        del self._conditions, self._lanes, self._standing, self.tallies, self.times, self._around
 
     def _find_host(self) -> None:
         """Read from the current task where this run takes place."""
@@ -329,6 +344,7 @@ class Hosting(ABC):
             is_cancelled=self.is_cancelled,
             on_retry=self._reports.retrying,
             on_attempt=self._begin_attempt,
+            around=self._around,
         )
         self.growing = Growing(
             host,
@@ -398,6 +414,9 @@ class Hosting(ABC):
         )
         self.growing.ledger = self._ledger
         self.drains.on_begin = self._begin_first
+        for name, blame in self._asked.items():
+            self._ledger.ask_to_cancel(name, blame)
+        self._opened.set()
 
     async def _outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
         """Wait for what ends by itself, also while the caller is cancelled; then raise that."""
@@ -432,12 +451,17 @@ class Hosting(ABC):
             ledger.intercept = replay.intercept
             self.slots.is_free = True
             await replay.run(book.rows())
+        except BaseException as error:
+            for name in [name for name, handle in self._handles.items() if handle is None]:
+                self._forget_recalled(name)
+            if not isinstance(error, Exception):
+                raise
+            ledger.give_up(error, [])
+            return
+        finally:
             self.slots.is_free = False
             ledger.intercept = None
             self._replay = None
-        except Exception as error:
-            self._fail_with(error)
-            return
         self._recalled = replay.kept
         self._prior = facts.attempts
         for name, count in facts.attempts.items():
@@ -471,6 +495,7 @@ class Hosting(ABC):
         self._begin_attempt(name, 1)
 
     def _begin_attempts(self, ledger: "Ledger", names: list[str]) -> None:
+        """Note, before they do, that nodes which have just got their slots begin."""
         ledger.book.begin(
             [
                 (name, self._prior.get(name, 0) + 1)
@@ -503,6 +528,7 @@ class Hosting(ABC):
 
     async def _main(self) -> ExecutionResult:
         began = perf_counter()
+        self.times.began = time()
         log(DEBUG, self.id, None, "run %s started", self.id)
         try:
             async with create_task_group() as self._group:
@@ -554,6 +580,7 @@ class Hosting(ABC):
                     self._cut,
                     perf_counter() - began,
                     self.tallies,
+                    self.times,
                 )
             except Exception as bug:
                 self._bug = bug
@@ -603,7 +630,7 @@ class Hosting(ABC):
         if not self.stopping and self._replay is None:
             budget = self._budget
             names = scheduler.take_ready(budget)
-            if self._ledger is not None:
+            if names and self._ledger is not None:
                 self._begin_attempts(self._ledger, names)
             if scheduler.running > BATCH:  # as long as so few are alive, nobody needs to be paced
                 self._budget -= len(names)
@@ -819,6 +846,10 @@ class Hosting(ABC):
     @abstractmethod
     def _attempts_of(self, name: str) -> tuple[int, list[BaseException]]:
         """Return how often a node in flight was tried, and with which errors."""
+
+    @abstractmethod
+    def _forget_recalled(self, name: str) -> None:
+        """Cancel a node whose outcome was to be told."""
 
     @abstractmethod
     def recall_crash(self, name: str, attempts: int, recoveries: int) -> None:

@@ -286,6 +286,7 @@ class Ledger:
     def queue(self, entry: Entry) -> None:
         """Send an entry with the next transaction."""
         if self.error is not None:
+            self._lose(entry, self.error)
             return
         self._pending.append(entry)
         self._wake()
@@ -337,11 +338,15 @@ class Ledger:
         self._pending.clear()
         self._fail(error)
         for entry in lost:
-            if entry.ended is not None:
-                entry.end(error)
-            elif entry.name is not None and entry.kind is not BODY and entry.kind is not CANCEL:
-                entry.kind, entry.error, entry.change = CANCELLED, None, None
-                self._report(entry)
+            self._lose(entry, error)
+
+    def _lose(self, entry: Entry, error: BaseException) -> None:
+        """Let who waits for an entry know that it will not happen: its node ends with the run."""
+        if entry.ended is not None:
+            entry.end(error)
+        elif entry.name is not None and entry.kind in OUTCOMES:
+            entry.kind, entry.error, entry.blame = CANCELLED, None, None
+            self._report(entry)
 
     # -- what is written happens
 

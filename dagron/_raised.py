@@ -44,11 +44,16 @@ def forget_our_frames(error: BaseException) -> None:
     Frames of this package would tell the user nothing, and they hold the run: a result that is kept
     would keep all of it alive.
     """
-    # Through the base class: a subclass may have overridden these, and got them wrong.
-    traceback = vars(BaseException)["__traceback__"].__get__(error)
+    traceback = frames_of(error)
     while traceback is not None and _is_ours(traceback):
         traceback = traceback.tb_next
     BaseException.with_traceback(error, traceback)
+
+
+def frames_of(error: BaseException) -> TracebackType | None:
+    """Return the traceback."""
+    # Through the base class: a subclass may have overridden this, and got it wrong.
+    return cast("TracebackType | None", vars(BaseException)["__traceback__"].__get__(error))
 
 
 def _is_ours(traceback: TracebackType) -> bool:

@@ -88,6 +88,9 @@ class Replayed(Protocol):
     def cancel_node(self, name: str, blame: Blame) -> None: ...
     def fail_unstarted(self, name: str, error: BaseException) -> None: ...
     def has_expander(self, name: str) -> bool: ...
+    async def call_expander(self, name: str, value: Any, graph: DAG | None) -> Any:
+        """Return what the node's expander returns, under context variables of its own."""
+
     def tend(self) -> None: ...
     async def refold(self, name: str, value: Any) -> None: ...
 
@@ -271,7 +274,8 @@ class Replay:
                     raise self._changed(name, ["it had an expander, and has none now"])
                 await self._complete(row, name)
                 return
-            self._go_on(name, self._recall(row, name))
+            await self._tell_expansion(row, name)
+            return
         entry = await self._next_of(name)
         self._compare(row, entry, name)
         self._live.discard(name)
@@ -279,6 +283,34 @@ class Replay:
             entry.row = row
             self.refused.append((entry, error))
             return
+        self._run.report_entry(entry)
+
+    async def _tell_expansion(self, row: Row, name: str) -> None:
+        """Call the expander of a node that is done again, for what it adds."""
+        self._check_waiting(name)
+        kept = self.kept.get(name)
+        value = self._book.load(row.value) if row.value is not None else kept and kept.value
+        detail = _detail(row)
+        version = detail.get("version")
+        graph = None if version is None else self.graphs[version]
+        try:
+            change = await self._run.call_expander(name, value, graph)
+        except Exception as error:
+            raise self._changed(name, [f"it raised {error_text(error)}"]) from error
+        if change is not None and not isinstance(change, DynamicModification):
+            raise self._changed(name, [f"it returned {type(change).__name__}"])
+        if lines := self._differences(row, change):
+            raise self._changed(name, lines)
+        self._recall_attempts(row, name, detail)
+        self._run.recall_unfinished(name)
+        entry = Entry(DONE, name, value=value, seconds=row.seconds or 0.0, started_at=row.started)
+        entry.row = row
+        if change is not None and (refusal := self._land(row, change)) is not None:
+            self._ledger.recall(row, version)
+            self.refused.append((entry, refusal))
+            return
+        self._forget(name)
+        await self._run.refold(name, value)
         self._run.report_entry(entry)
 
     async def _complete(self, row: Row, name: str) -> None:
@@ -388,9 +420,11 @@ class Replay:
         kind = DONE if row.kind == DONE else STEP
         if entry.kind != kind:
             raise self._unlike(row, entry, name) from entry.error
-        text = "{}" if entry.change is None else written(entry.change)
-        if lines := differences(row.change or "{}", text):
+        if lines := self._differences(row, entry.change):
             raise self._changed(name, lines)
+
+    def _differences(self, row: Row, change: DynamicModification | None) -> list[str]:
+        return differences(row.change or "{}", "{}" if change is None else written(change))
 
     def _unlike(self, row: Row, entry: Entry, name: str) -> ReplayError:
         if entry.kind == FAILED:

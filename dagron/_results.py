@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from dagron._blame import Blame, Why
 from dagron._errors import RecordedError, RunFailedError
@@ -11,6 +12,7 @@ from dagron._history import History
 from dagron._names import plural
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, NodeResult
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
+from dagron._times import Times
 
 SHOWN_FAILURES = 10
 SHOWN_TEXT = 600  # characters of one failure's text
@@ -37,6 +39,7 @@ class ExecutionResult:
     __slots__ = (
         "_history",
         "_tallies",
+        "_times",
         "cancelled",
         "dag",
         "dropped_observers",
@@ -63,6 +66,7 @@ class ExecutionResult:
         dropped_observers: int = 0,
         tallies: Mapping[str | None, Tally] | None = None,
         history: History | None = None,
+        times: Times | None = None,
     ) -> None:
         counts = Counter(result.status for result in node_results.values())
         self.node_results = node_results
@@ -74,6 +78,7 @@ class ExecutionResult:
         self.dropped_observers = dropped_observers
         self._tallies = tallies or {}
         self._history = history or History(dag)
+        self._times = times or Times()
         self.forgotten = sum(tally.count for tally in self._tallies.values())
         self.succeeded = counts[COMPLETED] + self.forgotten
         self.failed = counts[FAILED]
@@ -132,7 +137,13 @@ class ExecutionResult:
 
         return render.to_dot(render.picture_of_result(self, when, fold))
 
-    def to_svg(self, when: str | int = "after", *, fold: int | None = 12) -> str:
+    def to_svg(
+        self,
+        when: str | int = "after",
+        *,
+        fold: int | None = 12,
+        critical_path: bool = False,
+    ) -> str:
         """Return a picture of the run: an SVG document that stands alone.
 
         ``when="after"`` shows what became of each node, ``"before"`` the graph as it was written,
@@ -142,14 +153,83 @@ class ExecutionResult:
         Nodes that were added while it ran are dashed and say who added them; those that were
         removed by then are ghosts. Nodes added by one node are a family: one of more than ``fold``
         members (None: never) is one box with counts, beside which up to so many failures stand
-        alone. Edges are drawn as by `DAG.to_svg`. The same result gives the same text.
+        alone. Edges are drawn as by `DAG.to_svg`. With ``critical_path=True`` the picture of
+        "after" has an outline around the nodes of the `critical_path`: it is measured, so that it
+        may be another one in each run, and without it two runs that came to the same give the same
+        text. The same result always does.
 
         Raises `ValueError` for a moment that there was not. Of what was removed and rewired the
         last 10,000 changes are kept; a moment before them is refused as well, but for "before".
         """
         from dagron import render
 
-        return render.to_svg(render.picture_of_result(self, when, fold))
+        picture = render.picture_of_result(self, when, fold, critical_path=critical_path)
+        return render.to_svg(picture)
+
+    def to_timeline_svg(self) -> str:
+        """Return a picture of the run over time: an SVG document that stands alone.
+
+        Each node that started is a bar, in lanes: two bars in one lane were not at work at once.
+        Before it, in grey, is the time for which the node was ready and had not started; attempts
+        that failed are hatched; a low bar after it is its expander at work, or a wait for its
+        children. Arrows stand where modifications landed, and say who made them. The bars of the
+        `critical_path` have an outline.
+
+        Waiting is never told too long: where it is not known since when a node was ready, none is
+        drawn, nor where nodes were forgotten.
+
+        Very many bars have no names, and if very many nodes waited at once, it is drawn below how
+        many. Of more than 2,000 bars, or of more than 240 at once, the failures are shown, the
+        critical path, and what took longest, with a note. A result that was made by hand shows what
+        it has. The same result gives the same text.
+        """
+        from dagron import render
+
+        return render.to_timeline_svg(self)
+
+    def to_chrome_trace(self, path: str | Path) -> None:
+        """Write the run over time as JSON, for https://ui.perfetto.dev and chrome://tracing.
+
+        Slices never overlap within a lane. A node has one for each attempt, and one for its
+        expander, if that took a while; the last attempt says in its ``args`` what the node came to:
+        status, attempts, ``added_by``, the error's text, and for how many microseconds it had
+        waited for its turn. Modifications are instants. Nodes that never started, or were
+        forgotten, are not in it. Times are microseconds since the run began.
+
+        The file is there whole or not at all, and one that was there before is replaced. Raises
+        FileNotFoundError where the folder does not exist, IsADirectoryError where the path is a
+        folder, and whatever else the system says, as it says it.
+        """
+        from dagron import render
+
+        render.to_chrome_trace(self, path)
+
+    def save_html(
+        self,
+        path: str | Path,
+        *,
+        title: str | None = None,
+        results: bool = True,
+        fold: int | None = 12,
+    ) -> None:
+        """Write the run as a page: one HTML file, which loads nothing from anywhere.
+
+        In a browser it shows the graph before, while and after it grew, the timeline, the summary,
+        and what happened when. One filter, by name, by state and by who added a node, is for all of
+        them, and what is known of a node is a click away: its times, the tracebacks of its
+        attempts, why it was skipped, who added it, what it depended on, and the beginning of its
+        result's ``repr()``. ``results=False`` leaves that out, for results that not everybody may
+        see. ``title`` is the headline, ``fold`` is that of `to_svg`.
+
+        Of more than 3,000 nodes it tells of 3,000, of failures before others, and says so; the same
+        result gives the same file. The file is there whole or not at all, and one that was there
+        before is replaced. Raises FileNotFoundError where the folder does not exist,
+        IsADirectoryError where the path is a folder, and whatever else the system says, as it says
+        it.
+        """
+        from dagron import render
+
+        render.save_html(self, path, title, results, fold)
 
     def _repr_html_(self) -> str:
         from dagron import render

@@ -12,10 +12,16 @@ from anyio.lowlevel import checkpoint
 from dagron._blame import Blame, Why
 from dagron._bodies import Note
 from dagron._calls import missing_task, not_a_modification, read_specs, refuse_coroutine
-from dagron._current import current_node
+from dagron._current import InContext, current_node
 from dagron._drains import Drained
 from dagron._edge import Edge
-from dagron._errors import Cancelled, Fault, ModificationError, UnstorableError
+from dagron._errors import (
+    Cancelled,
+    Fault,
+    ModificationError,
+    RunFinishedError,
+    UnstorableError,
+)
 from dagron._family import Tally
 from dagron._graph import DAG
 from dagron._growing import STREAMS
@@ -30,6 +36,7 @@ from dagron._raised import forget_our_frames, is_cancellation, keyboard_interrup
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
 from dagron._threads import unboxed
+from dagron._times import Landing, spans_of
 
 if TYPE_CHECKING:
     from dagron._ledger import Entry
@@ -59,10 +66,12 @@ class Shell(Hosting):
 
     def ask_to_cancel_node(self, name: str, blame: Blame) -> None:
         """Cancel a node from outside: now, or where the run has a journal when that is written."""
-        if self._ledger is None:
+        if self._settings.journal is None:
             self.cancel_node(name, blame)
-        elif not self.is_over:
+        elif self._ledger is not None:
             self._ledger.ask_to_cancel(name, blame)
+        elif not self.is_over:
+            self._asked[name] = blame
 
     def cancel_node(self, name: str, blame: Blame) -> None:
         """Cancel a node that has not finished."""
@@ -108,13 +117,14 @@ class Shell(Hosting):
 
     async def modify(self, modification: DynamicModification) -> int:
         """Land a modification from outside, and return the version of the graph that it makes."""
-        if self._ledger is not None:
-            return await self._ledger.land(None, modification, settled=False)
         if self._settings.journal is not None:
-            raise RuntimeError(
-                "the run looks into its journal: nothing was changed\n"
-                "  help: modify it when it has begun, at its first event say"
-            )
+            await self._opened.wait()
+            if self._ledger is None:
+                raise RunFinishedError(
+                    "the run has ended: nothing was changed\n"
+                    "  help: a node that waits, at a dagron.Gate say, keeps a run open"
+                )
+            return await self._ledger.land(None, modification, settled=False)
         self._land(None, modification)
         version = self.scheduler.version
         if self._group is not None:
@@ -134,7 +144,7 @@ class Shell(Hosting):
         A ``call`` of its task that has ended in a draining thread, or in an earlier life of the
         run, is most of its body.
         """
-        value = reason = change = None
+        value = reason = change = entered = None
         seconds: float | None = None  # known when the body has ended
         started_at: float | None = None
         began = perf_counter()
@@ -146,13 +156,16 @@ class Shell(Hosting):
             else:
                 began, started_at = began - call.seconds, call.started_at
             current_node.set((self, name, None))
+            if self._around is not None:
+                entered = self._around.node(name)
             task = self._tasks.get(name)
             if task is None:
                 raise missing_task(name)
             policy = self._policies.get(name) if self._policies else None
             if policy is not None and isinstance(policy.keep, Fold):
                 self.growing.begin(name, policy.keep)
-            if policy is None and name not in self._on_threads and call is None:
+            is_plain = policy is None and call is None and entered is None
+            if is_plain and name not in self._on_threads:
                 if name in self._parameters:
                     arguments, keywords = self.bodies.arguments(name)
                     value = await task(*arguments, **keywords)
@@ -169,11 +182,14 @@ class Shell(Hosting):
             reason = EXPANDER_FAILED
             if name in self._expanders and name not in self._to_cancel:
                 change = await self._expand(name, value, policy)
+                self.times.ended[name] = time()
             if self.growing.folds and name not in self._to_cancel:
                 reason = FOLD_FAILED
                 await self.growing.finish(name, value)
         except BaseException as raised:
             error = unboxed(raised)
+            if entered is not None:
+                entered.leave(error)
             if seconds is None:
                 note = self.bodies.notes.get(name)
                 has_attempts = note is not None and note.attempts is not None
@@ -181,6 +197,8 @@ class Shell(Hosting):
             if not self._report_failure(name, error, value, seconds, started_at, reason):
                 raise
         else:
+            if entered is not None:
+                entered.leave(None)
             if self._ledger is None:
                 self._report(name, COMPLETED, value, None, seconds, started_at)
             else:
@@ -342,6 +360,7 @@ class Shell(Hosting):
         if self._group is not None and self.drains.offers and touches_others(modification):
             self._settle()
         needs = {node: read.names() for node, read in parameters.items()} if parameters else None
+        version = self.scheduler.version
         untaken: Collection[tuple[str, str]] = ()
         broken: Mapping[tuple[str, str], BaseException] = {}
         try:
@@ -364,6 +383,10 @@ class Shell(Hosting):
         except Exception as bug:
             self._crash(bug)
             raise
+        if version != self.scheduler.version:
+            added, removed = len(modification.add_nodes), len(modification.remove_nodes)
+            landed = Landing(version + 1, time(), by, added, removed, settled)
+            self.times.landings.append(landed)
         for spec in modification.add_nodes:
             self._tasks[spec.name] = spec.task
         self._parameters.update(parameters)
@@ -506,10 +529,20 @@ class Shell(Hosting):
             self.growing.begin(by, policy.keep)
         self._land(by, change, settled=settled)
 
+    def _forget_recalled(self, name: str) -> None:
+        self._report(name, CANCELLED, None, None, 0.0, None)
+
     def interrupt_recalled(self, name: str) -> None:
         """Cancel the task of a node whose outcome is known."""
         self._to_cancel[name] = Blame(Why.OUTSIDE)
         self._cancel_running(name)
+
+    async def call_expander(self, name: str, value: Any, graph: DAG | None) -> Any:
+        expander = self._expanders[name]
+        given = (value,) if graph is None else (value, graph)
+        context = self._context.copy()
+        context.run(current_node.set, (self, name, None))
+        return await InContext(self.bodies.expand(expander, name, given, None), context)
 
     def tend(self) -> None:
         if self.scheduler.offspring.unfinished:
@@ -609,8 +642,13 @@ class Shell(Hosting):
             reason,
             tuple(errors),
         )
+        if note.earlier and started_at is not None:
+            self.times.attempts[name] = spans_of(started_at, note.earlier, seconds)
         children: Collection[str] = ()
-        if name in self.scheduler.offspring.unfinished:
+        has_children = name in self.scheduler.offspring.unfinished
+        if has_children or name in self._expanders:
+            self.times.ended[name] = time()
+        if has_children:
             children = self._end_growth(name, status)
         if status is COMPLETED:
             self._succeed(name, value)
@@ -658,6 +696,7 @@ class Shell(Hosting):
                 continue
             result = self.results.pop(name)
             self._tally(result.added_by).add(result.duration_seconds)
+            self.times.forget(name)
             self._tasks.pop(name, None)
             self._parameters.pop(name, None)
             self.bodies.values.pop(name, None)

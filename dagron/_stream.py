@@ -1,13 +1,14 @@
 """From what happened in a run to those who listen: observers, and readers of the handle."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from time import perf_counter, time
 from typing import Any
 
 from anyio import Event as Signal
 
+from dagron._around import Observer
 from dagron._calls import has_not_run
 from dagron._events import (
     Event,
@@ -44,8 +45,6 @@ from dagron._statuses import Landed
 HISTORY = 10_000  # events that are kept for readers who come back, or lag behind
 GULP = 256  # events that a reader takes at once
 
-Observer = Callable[[Event], object]
-
 
 class Stream:
     """The events of one run: made from the scheduler's log, numbered, kept, and passed on.
@@ -81,6 +80,11 @@ class Stream:
         self.is_over = False
         self.cut = "the run was cancelled"  # why nodes that never ran are cancelled all at once
         self.dropped_observers = 0
+
+    @property
+    def observers(self) -> Sequence[Observer]:
+        """Those that have not been dropped."""
+        return self._observers
 
     @property
     def is_heard(self) -> bool:
@@ -225,9 +229,9 @@ class Stream:
                 if answer is not None:
                     _refuse_awaitable(answer)
             except BaseException as error:
-                self._drop(observer, error)
+                self.drop(observer, error)
 
-    def _drop(self, observer: Observer, error: BaseException) -> None:
+    def drop(self, observer: Observer, error: BaseException) -> None:
         """Drop an observer that raised: what happens in a run does not depend on who looks on."""
         self._observers = [other for other in self._observers if other is not observer]
         self.dropped_observers += 1

@@ -24,6 +24,17 @@ Section = tuple[str, list[str]]
 
 def summary_of(result: ExecutionResult) -> str:
     """Return the text of `ExecutionResult.summary`, without a newline at its end."""
+    sections = sections_of(result)
+    width = max((len(title) for title, _ in sections), default=0)
+    lines = [headline(result)]
+    for title, texts in sections:
+        for label, text in zip([title, *[""] * len(texts)], texts, strict=False):
+            lines.append(f"  {label:<{width}}  {text}")
+    return "\n".join(lines)
+
+
+def sections_of(result: ExecutionResult) -> list[Section]:
+    """Return what there is to say below the headline: titles, each with its lines."""
     sections: list[Section] = [
         ("cut short", [] if result.reason is None else [_clipped(plain(result.reason))]),
         ("forgotten", _forgotten(result)),
@@ -37,16 +48,11 @@ def summary_of(result: ExecutionResult) -> str:
         ("never called", _named(result.unused_expanders, "the expander")),
         ("dropped", _dropped(result.dropped_observers)),
     ]
-    there = [section for section in sections if section[1]]
-    width = max((len(title) for title, _ in there), default=0)
-    lines = [_headline(result)]
-    for title, texts in there:
-        for label, text in zip([title, *[""] * len(texts)], texts, strict=False):
-            lines.append(f"  {label:<{width}}  {text}")
-    return "\n".join(lines)
+    return [section for section in sections if section[1]]
 
 
-def _headline(result: ExecutionResult) -> str:
+def headline(result: ExecutionResult) -> str:
+    """Return how many nodes there were, how long they took, and what became of them."""
     total = len(result.node_results) + result.forgotten
     took = shown_time(result.total_duration_seconds)
     named = (

@@ -34,6 +34,7 @@ PAGES = [README, *sorted(DOCS.glob("*.md"))]
 EXTRAS = {
     "aiohttp": "services",
     "fastapi": "services",
+    "opentelemetry": "docs",
     "rich": "progress",
     "stamina": "docs",
     "uvicorn": "services",

@@ -39,6 +39,17 @@ HOSTILE = [
     "x" * 512,
 ]
 
+# And what no node can be called, but an error, a reason or a result may say.
+HOSTILE_TEXTS = [
+    *HOSTILE,
+    "a name\nwith newlines\r\n\tand more",
+    "\x00\x1b[31mred\x07",
+    "\ud800 alone",
+    "{{script}} {{data}}",
+    "]]></script></style></title></textarea></noscript><script>alert(1)</script>",
+    "x" * 100_000,
+]
+
 
 @dataclass
 class Read:
@@ -212,7 +223,15 @@ def dot_lines(text: str) -> list[str]:
 
 ATTRIBUTES = {
     *("class", "role", "width", "height", "viewBox", "aria-label", "d", "x", "y", "rx"),
-    *("transform", "data-id", "data-node", "data-status", "data-source", "data-target"),
+    *(
+        "stroke-width",
+        "transform",
+        "data-id",
+        "data-node",
+        "data-status",
+        "data-source",
+        "data-target",
+    ),
 }
 
 

@@ -503,9 +503,6 @@ async def test_what_comes_from_outside_is_written() -> None:
     with anyio.fail_after(GUARD):
         tasks = {"gate": wait, "slow": anyio.sleep_forever}
         async with executor.start(tasks, run_id="a") as run:
-            async for event in run.events():
-                if isinstance(event, dagron.NodeStarted):
-                    break
             spec = DynamicNodeSpec("new", added, ["gate"], policy=NodePolicy(timeout=20))
             assert await run.modify(DynamicModification([spec])) == 1
             with pytest.raises(dagron.ModificationError):

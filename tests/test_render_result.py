@@ -703,6 +703,49 @@ def test_a_notebook_stays_small() -> None:
     assert len(boxes_in(read_svg(result.to_svg()))) == 700
 
 
+@pytest.mark.parametrize("grows", [False, True])
+def test_forgotten_nodes_leave_their_edges_out(grows: bool) -> None:
+    """What was forgotten is a count, also where no modification has landed; before, it is there."""
+    expander = children(1) if grows else None
+    result = run(
+        ("a", "b"), ("b", "c"), expanders={"c": expander} if expander else {}, keep="leaves"
+    )
+    after = read_mermaid(result.to_mermaid())
+    assert "c" in after.names() or grows
+    assert not {"a", "b"} & set(after.names())
+    assert any("forgotten" in name for name in after.names())
+    assert read_mermaid(result.to_mermaid("before")).names() == ["a", "b", "c"]
+    read_svg(result.to_svg())
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        ExecutionResult.to_mermaid,
+        ExecutionResult.to_dot,
+        ExecutionResult.to_svg,
+        ExecutionResult.to_timeline_svg,
+    ],
+)
+def test_a_reason_of_any_length_is_a_line(write: Callable[..., str]) -> None:
+    """Whatever somebody says who cancels a run, its pictures stay small and what they are."""
+    reason = "</svg>\u202e\x1b\n" + "x" * 100_000
+    dag = dagron.DAG.builder().add_edge("a", "b").build()
+    nodes = {
+        name: dagron.NodeResult(name, dagron.NodeStatus.CANCELLED, reason=reason, started_at=1e9)
+        for name in dag
+    }
+    text = write(ExecutionResult(nodes, dag, reason=reason))
+    assert len(text) < 20_000
+    if text.startswith("<"):
+        root = read_svg(text)
+        assert int(root.attrib["width"]) < 2_000
+        assert "cut short: </svg>\\u202e\\u001b\\u000a" in "\n".join(texts_in(root))
+    else:
+        read = read_mermaid if text.startswith("flowchart") else read_dot
+        assert read(text).notes[0].startswith("cut short: </svg>\\u202e\\u001b\\u000a")
+
+
 def test_a_result_made_by_hand_has_a_picture() -> None:
     """A result that no run has made, as in a test, is drawn without a past."""
     dag = dagron.DAG.builder().add_node("a").build()
@@ -710,3 +753,62 @@ def test_a_result_made_by_hand_has_a_picture() -> None:
     assert result.version == 0
     assert read_mermaid(result.to_mermaid()).labels == {"n0": ["✓ a"]}
     assert read_mermaid(result.to_mermaid("before")).labels == {"n0": ["a"]}
+
+
+# --- the critical path ---------------------------------------------------------------------------
+
+
+def timed(edges: str, /, **seconds: float) -> ExecutionResult:
+    """A result of these nodes: how long each took."""
+    builder = dagron.DAG.builder()
+    for edge in edges.split():
+        builder.add_edge(*edge.split("-"))
+    dag = builder.build()
+    nodes = {
+        name: dagron.NodeResult(
+            name, dagron.NodeStatus.COMPLETED, duration_seconds=seconds[name], attempts=1
+        )
+        for name in dag
+    }
+    return ExecutionResult(nodes, dag)
+
+
+def outlined(svg: str) -> set[str]:
+    """The names of the nodes that have an outline."""
+    return {
+        box.attrib["data-node"]
+        for box in boxes_in(read_svg(svg)).values()
+        if any(part.attrib.get("class") == "critical" for part in box)
+    }
+
+
+def test_the_critical_path_has_an_outline_where_it_is_asked_for() -> None:
+    """Its nodes have one, the lines between them are drawn thicker, and the legend says so; only
+    in a picture of what the nodes came to, since it is measured.
+    """
+    result = timed("a-b a-c b-d c-d d-e a-d", a=1, b=2, c=5, d=1, e=1)
+    svg = result.to_svg(critical_path=True)
+    assert outlined(svg) == {*"acde"}
+    root = read_svg(svg)
+    (lines,) = [of for of in root.iter() if of.attrib.get("class") == "line critical"]
+    assert len(lines) == 3
+    assert "the critical path" in texts_in(root)
+    for plain in (result.to_svg(), result.to_svg("before", critical_path=True)):
+        assert outlined(plain) == set()
+        assert "the critical path" not in texts_in(read_svg(plain))
+        assert "line critical" not in plain
+
+
+def test_a_folded_node_of_the_critical_path_outlines_its_family() -> None:
+    """The path leads through the box that stands for it, also for several nodes in a row."""
+
+    def expand(name: str, result: object) -> DynamicModification:
+        specs = [DynamicNodeSpec(f"c{number}", nothing, ["a"], ["b"]) for number in range(20)]
+        return DynamicModification(specs)
+
+    result = run(("a", "b"), expanders={"a": expand})
+    root = read_svg(result.to_svg(critical_path=True))
+    (fold,) = [box for box in boxes_in(root).values() if "data-node" not in box.attrib]
+    (outline,) = [part for part in fold if part.attrib.get("class") == "critical"]
+    sizes = [int(part.attrib["width"]) for part in fold if part.tag == outline.tag]
+    assert int(outline.attrib["width"]) > max(size for size in sizes[:3])

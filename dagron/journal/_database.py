@@ -15,6 +15,7 @@ from dagron.journal._rows import COLUMNS
 
 APPLICATION = 0x6461676E  # "dagn", in the file's header: whose file it is
 VERSION = 1  # of the tables
+SMALLEST = 512  # bytes of any database that is not empty
 
 _TABLES = (
     """CREATE TABLE runs (
@@ -77,11 +78,11 @@ def open_writer(path: str, durability: str, busy_timeout: float) -> Connection:
     Raises `JournalError`, or `sqlite3.Error`, and leaves a file alone that is no journal.
     """
     with _mutex:
-        if not _is_something(path):
-            _create(path)
-        elif not os.path.exists(f"{path}-journal"):  # else the file alone may be half written
-            with closing(_connect(path, "mode=ro&immutable=1")) as look:
-                _is_ours(look)
+        if _is_something(path):
+            _look(path)
+        else:
+            with suppress(FileExistsError):
+                _create(path)
         connection = _connect(path, "mode=rw", busy_timeout)
     try:
         with transaction(connection):
@@ -106,6 +107,7 @@ def open_reader(path: str, busy_timeout: float) -> Connection | None:
     with _mutex:
         if not _is_something(path):
             return None
+        _look(path)
         connection = _connect(path, "mode=ro", busy_timeout)
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
@@ -166,7 +168,38 @@ def _is_something(path: str) -> bool:
             f'  help: write a file\'s name, such as "{os.path.join(path, "runs.db")}"',
             path,
         )
+    if 0 < status.st_size < SMALLEST and not _is_half_written(path):
+        raise _no_database(path)  # SQLite would take it for an empty one
     return status.st_size > 0
+
+
+def _look(path: str) -> None:
+    """Refuse a file that is not ours before SQLite does anything to it, such as begin a WAL.
+
+    Looked at without locks, it may be seen in the middle of a checkpoint, and then seem damaged:
+    only what it says of itself counts.
+    """
+    if _is_half_written(path):
+        return
+    with closing(_connect(path, "mode=ro&immutable=1")) as connection:
+        try:
+            _is_ours(connection)
+        except sqlite3.Error as error:
+            if _code(error) == sqlite3.SQLITE_NOTADB:
+                raise
+
+
+def _is_half_written(path: str) -> bool:
+    """Tell whether a process died while it made the file: SQLite will undo that."""
+    return os.path.exists(f"{path}-journal")
+
+
+def _no_database(path: str) -> JournalError:
+    return JournalError(
+        f"this is no journal, nor any database: {path}\n"
+        f"  help: it was left as it is; name another file",
+        path,
+    )
 
 
 def _check_folder(path: str) -> None:
@@ -312,6 +345,10 @@ _TOLD = {
 }
 
 
+# What using a connection may raise: the text of a damaged file is no text.
+FAILURES = (sqlite3.Error, OSError, UnicodeDecodeError)
+
+
 def failure(error: BaseException, path: str) -> JournalError:
     """Return what went wrong with the journal, in words; ``error`` is its cause."""
     if isinstance(error, JournalError):
@@ -325,14 +362,12 @@ def _in_words(error: BaseException, path: str) -> JournalError:
     if isinstance(error, OSError):
         return unusable(path, error)
     code = _code(error) if isinstance(error, sqlite3.Error) else None
+    if isinstance(error, UnicodeDecodeError):
+        return damaged(path)
     if code is None and isinstance(error, sqlite3.OperationalError):
         return damaged(path)  # what should be text is none
     if code == sqlite3.SQLITE_NOTADB:
-        return JournalError(
-            f"this is no journal, nor any database: {path}\n"
-            f"  help: it was left as it is; name another file",
-            path,
-        )
+        return _no_database(path)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
         return damaged(path)
     what, help = _TOLD.get(code, ("the journal could not be used", "see the cause"))  # type: ignore[arg-type]

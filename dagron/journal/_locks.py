@@ -21,11 +21,11 @@ _Key = tuple[int, int]  # device and inode
 
 
 class _LockFile:
-    """A lock file that this process has open, and the runs whose byte in it is ours."""
+    """A lock file that this process has open, and by whom its bytes are held."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.held: set[int] = set()
+        self.held: dict[int, Hold] = {}
 
 
 _files: dict[_Key, _LockFile] = {}
@@ -43,9 +43,9 @@ class Hold:
         """Let the run go; a second time does nothing."""
         with _mutex:
             file = _files.get(self._key)
-            if file is None or self._number not in file.held:
-                return  # it was released before, or belongs to the process that this one left
-            file.held.remove(self._number)
+            if file is None or file.held.get(self._number) is not self:
+                return  # it was released before, or is of the process that this one was forked from
+            del file.held[self._number]
             _unlock(file.descriptor, self._number)
             if not file.held:
                 del _files[self._key]
@@ -62,8 +62,8 @@ def hold(path: str, number: int) -> Hold | None:
         try:
             if number in file.held or not _lock(file.descriptor, number):
                 return None
-            file.held.add(number)
-            return Hold(key, number)
+            file.held[number] = Hold(key, number)
+            return file.held[number]
         finally:
             if not file.held:
                 del _files[key]

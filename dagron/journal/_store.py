@@ -19,6 +19,7 @@ from dagron._rows import OUTCOMES, RETRY, Row
 from dagron.journal._begun import Begun, read_begun, remove_begun, still_in_flight
 from dagron.journal._claim import Claim
 from dagron.journal._database import (
+    FAILURES,
     Connection,
     damaged,
     failure,
@@ -271,7 +272,7 @@ class Store:
                     seq = row.seq
                     if seq:  # 0 is the graph
                         yield row
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise damaged(self._path, record.run_id, seq + 1) from error
 
     def prune(self, older_than: float | timedelta) -> list[str]:
@@ -318,7 +319,7 @@ class Store:
             with closing(connection):
                 connection.execute("BEGIN")
                 yield connection
-        except (sqlite3.Error, OSError) as error:
+        except FAILURES as error:
             raise failure(error, self._path) from error
 
     def _record(

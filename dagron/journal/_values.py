@@ -70,10 +70,11 @@ class Values:
         try:
             if self._trust:
                 return pickle.loads(blob)
+            _refuse_numbers(blob)
             try:
                 return _Plain(io.BytesIO(blob)).load()
             except _Named:
-                return self._load_named(blob)
+                return _Careful(blob, self._allow).load()
         except JournalError as error:
             raise JournalError(
                 f"a recorded result cannot be loaded: {error}\n"
@@ -87,16 +88,10 @@ class Values:
                 f"  help: its classes must be where they were, and take what they took then"
             ) from error
 
-    def _load_named(self, blob: bytes) -> Any:
-        if getattr(copyreg, "_inverted_registry", None):  # then a number may stand for a name
-            for opcode, argument, _ in pickletools.genops(blob):
-                if opcode.name.startswith("EXT"):
-                    raise RefusedError(f"extension {argument} is not allowed", "copyreg")
-        return _Careful(blob, self._allow).load()
-
     def _try(self, blob: bytes, value: object, node: str) -> None:
         """Load what was dumped, as it would be loaded later: better refused now than then."""
         try:
+            _refuse_numbers(blob)
             _Trial(blob, self._allow).load()
         except RefusedError as error:
             raise _refused(value, node, error) from error
@@ -128,6 +123,18 @@ def _may_name(blob: bytes) -> bool:
     STACK_GLOBAL, EXT1, EXT2 and EXT4; written out, since it is asked of every result.
     """
     return b"\x93" in blob or b"\x82" in blob or b"\x83" in blob or b"\x84" in blob
+
+
+def _refuse_numbers(blob: bytes) -> None:
+    """Refuse numbers that stand for names: pickle does not ask for what it has looked up before.
+
+    No pickle holds one unless somebody in this process has registered names, which is rare.
+    """
+    if not getattr(copyreg, "_inverted_registry", True):
+        return
+    for opcode, number, _ in pickletools.genops(blob):
+        if opcode.name.startswith("EXT"):
+            raise RefusedError(f"the number {number} for a name is not allowed", "copyreg", "")
 
 
 class _Named(Exception):

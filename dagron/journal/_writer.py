@@ -1,7 +1,6 @@
 """The one thread that writes a journal: what waits is committed together, then acknowledged."""
 
 import os
-import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 from dagron._errors import JournalError
 from dagron._rows import Row
 from dagron.journal._claim import Claim, ended
-from dagron.journal._database import Connection, failure, open_writer, transaction
+from dagron.journal._database import FAILURES, Connection, failure, open_writer, transaction
 from dagron.journal._rows import parameters, statements
 from dagron.journal._runs import RunRecord, update_run
 
@@ -152,7 +151,7 @@ class Writer:
     def _do(self, job: _Job) -> None:
         try:
             job.future.set_result(job.function(self._opened()))
-        except (sqlite3.Error, OSError) as error:
+        except FAILURES as error:
             job.future.set_exception(failure(error, self.path))
         except BaseException as error:  # whoever waits for it must not wait forever
             job.future.set_exception(error)

@@ -7,26 +7,32 @@ from typing import TypeAlias
 from dagron._history import RECORDED, History, Removal
 from dagron._names import plural
 from dagron._node_result import NodeResult
-from dagron._results import ExecutionResult, error_text
+from dagron._results import SHOWN_TEXT, ExecutionResult, error_text
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 from dagron.render._families import Fold, Key, Outside, Removed, folded
 from dagron.render._past import Birth, Moment, moment
 from dagron.render._picture import NODES, REMOVED, Box, Kind, Picture, Sketch
-from dagron.render._text import visible
+from dagron.render._text import fitted, noted, visible
 
 When: TypeAlias = str | int
 
 
-def picture_of_result(result: ExecutionResult, when: When, fold: int | None) -> Picture:
+def picture_of_result(
+    result: ExecutionResult, when: When, fold: int | None, *, critical_path: bool = False
+) -> Picture:
     """Return the picture at a moment: "before", "after", or after so many modifications.
 
-    Families of more than ``fold`` nodes are one box, but for failures.
+    Families of more than ``fold`` nodes are one box, but for failures. With ``critical_path`` it
+    is marked, where it is known how far the nodes were.
     """
     history = result._history
     version = _version(history, when)
-    at = moment(history, result.dag, version)
+    at = moment(history, result.dag, None if when == "after" else version)
     results = result.node_results if when == "after" else {}
-    return _Drawing(at, results, fold).picture(result, when, version)
+    drawing = _Drawing(at, results, fold)
+    if critical_path and when == "after":
+        drawing.mark(result.critical_path())
+    return drawing.picture(result, when, version)
 
 
 def _version(history: History, when: When) -> int:
@@ -93,6 +99,10 @@ class _Drawing:
     def _key(self, name: str) -> Key:
         return self._fold_of.get(name, name)
 
+    def mark(self, path: list[str]) -> None:
+        """Mark the boxes of these nodes as the critical path."""
+        self._sketch.critical = list(dict.fromkeys(map(self._key, path)))
+
     # -- what is drawn
 
     def picture(self, result: ExecutionResult, when: When, version: int) -> Picture:
@@ -128,7 +138,7 @@ class _Drawing:
             if missing:
                 yield f"{missing:,} removed nodes are not shown"
             if result.reason is not None:
-                yield f"cut short: {visible(result.reason)}"
+                yield f"cut short: {noted(result.reason)}"
             return
         if not version:
             yield "as it was before the run"
@@ -188,7 +198,7 @@ class _Drawing:
             origin = "" if "" in origins else f"added by {len(origins):,} nodes"
         first = self._at.ghosts.get(names[0])
         fate = _fate(first) if first else ""  # one for all: see `Removed`
-        return Box(_pattern(names), _status(counts), counts, origin, fate)
+        return Box(_pattern(names), _status(counts), counts, origin, fate, members=names)
 
     def _word(self, name: str) -> str:
         if name in self._at.ghosts:
@@ -245,7 +255,7 @@ def _detail(result: NodeResult) -> str:
     if result.attempts > 1:
         lines.append(f"attempts: {result.attempts:,}")
     if result.reason:
-        lines.append(result.reason)
+        lines.append(fitted(result.reason, SHOWN_TEXT))
     if result.status is FAILED:
         lines.append(error_text(result.error))
     return "\n".join(visible(line) for text in lines for line in text.splitlines())

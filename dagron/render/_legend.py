@@ -1,6 +1,7 @@
 """What is written below a picture: how many nodes came to what, what the lines mean, notes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 from dagron._status import CANCELLED, COMPLETED, FAILED, PENDING, READY, RUNNING, SKIPPED
 from dagron.render._picture import Kind, Picture
@@ -17,6 +18,17 @@ _SIGNS: dict[str, str] = {
     SKIPPED: "M-5 -4L0 0L-5 4M0 -4L5 0L0 4",
     CANCELLED: "M-4 -4H4V4H-4Z",
 }
+
+Entry: TypeAlias = tuple[str, str]  # what stands in front, 14 pixels wide, and the text
+
+ADDED: Entry = (
+    '<g class="box added"><rect y="-8" width="14" height="10" rx="2"/></g>',
+    "added while it ran",
+)
+CRITICAL: Entry = (
+    '<g class="box"><rect class="critical" y="-9" width="14" height="12" rx="4"/></g>',
+    "the critical path",
+)
 _NARROWEST = 420  # the least width that the legend takes before it begins a new line
 _LINE = 18
 
@@ -29,13 +41,18 @@ def drawn_sign(status: str, across: int, down: int) -> str:
     )
 
 
+def entries_of_totals(totals: Iterable[tuple[str, int]]) -> Iterator[Entry]:
+    """How many nodes came to what."""
+    for status, count in totals:
+        yield drawn_sign(status, 7, -3), f"{count:,} {status.lower()}"
+
+
 def drawn_legend(
-    picture: Picture, notes: Sequence[str], width: int, height: int
+    entries: Sequence[Entry], notes: Sequence[str], width: int, height: int
 ) -> tuple[list[str], int, int]:
     """Draw it below a picture of that size; return it, and the size of all."""
     drawn = []
     left, down, most = MARGIN, height + 30, max(width, _NARROWEST)
-    entries = list(_entries(picture))
     for mark, text in entries:
         wide = 20 + cells(text) * 61 // 10
         if left > MARGIN and left + wide > most:
@@ -54,15 +71,13 @@ def drawn_legend(
     return drawn, width, height
 
 
-def _entries(picture: Picture) -> Iterator[tuple[str, str]]:
-    """What stands in front of each entry, 14 pixels wide, and its text."""
-    for status, count in picture.totals:
-        yield drawn_sign(status, 7, -3), f"{count:,} {status.lower()}"
+def entries_of(picture: Picture) -> Iterator[Entry]:
+    """What a picture of a graph has to explain."""
+    yield from entries_of_totals(picture.totals)
     if any(box.origin for box in picture.boxes):
-        yield (
-            '<g class="box added"><rect y="-8" width="14" height="10" rx="2"/></g>',
-            ("added while it ran"),
-        )
+        yield ADDED
+    if any(box.is_critical for box in picture.boxes):
+        yield CRITICAL
     if any(box.fate for box in picture.boxes):
         yield '<g class="box removed"><rect y="-8" width="14" height="10" rx="2"/></g>', "removed"
     if any(link.is_dim for link in picture.links):

@@ -27,9 +27,14 @@ class Moment(NamedTuple):
     ghost_edges: dict[tuple[str, str], bool]
 
 
-def moment(history: History, after: DAG, version: int) -> Moment:
-    """Return what the graph was after so many modifications; ``after`` is what it came to."""
-    if version == 0:
+def moment(history: History, after: DAG, version: int | None) -> Moment:
+    """Return what the graph was after so many modifications; ``after`` is what it came to: None.
+
+    Before any of them is not the end of a run without any: nodes may have been forgotten.
+    """
+    if version is None:
+        version = history.version
+    elif version == 0:
         before = history.before
         births = {name: Birth(None, 0) for name in before._graph.dependencies}
         return Moment(births, _edges(before), {}, {})

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 from dagron._names import plural
@@ -36,9 +37,10 @@ class Kind(IntEnum):
 class Box(NamedTuple):
     """A node, or many nodes of one family that are folded into one box.
 
+    ``is_critical`` says that it is on the critical path.
     ``counts`` says of a folded box how many of its nodes have which status, and is empty for a
     node. ``origin`` says who added the node while the graph ran, ``fate`` who removed it;
-    ``detail`` is the rest of what is worth knowing.
+    ``detail`` is the rest of what is worth knowing. ``members`` names the nodes of a folded box.
     """
 
     name: str
@@ -46,7 +48,9 @@ class Box(NamedTuple):
     counts: tuple[tuple[str, int], ...] = ()
     origin: str = ""
     fate: str = ""
+    is_critical: bool = False
     detail: str = ""
+    members: Sequence[str] = ()
 
     @property
     def is_fold(self) -> bool:
@@ -65,7 +69,8 @@ class Box(NamedTuple):
 class Link(NamedTuple):
     """A line from one box to another, by their positions in the picture: always to a later one.
 
-    ``is_dim`` says that a longer path leads there, too.
+    ``is_dim`` says that a longer path leads there, too, ``is_critical`` that the critical path
+    leads over it.
     """
 
     source: int
@@ -73,6 +78,7 @@ class Link(NamedTuple):
     kind: Kind = Kind.EDGE
     has_condition: bool = False
     is_dim: bool = False
+    is_critical: bool = False
 
 
 class Picture(NamedTuple):
@@ -99,11 +105,12 @@ class Picture(NamedTuple):
 class Sketch:
     """Collects boxes and links by keys of any kind, in any order, and arranges them."""
 
-    __slots__ = ("_boxes", "_links", "notes", "totals")
+    __slots__ = ("_boxes", "_links", "critical", "notes", "totals")
 
     def __init__(self) -> None:
         self._boxes: dict[object, Box] = {}
         self._links: dict[tuple[object, object], tuple[Kind, bool]] = {}
+        self.critical: list[object] = []  # the keys of the critical path
         self.notes: list[str] = []
         self.totals: list[tuple[str, int]] = []
 
@@ -141,7 +148,14 @@ class Sketch:
             for (source, target), (kind, has_condition) in self._links.items()
         )
         boxes = [self._boxes[key] for key in order]
-        return Picture(boxes, _dimmed(len(boxes), links), self.notes, self.totals)
+        links = _dimmed(len(boxes), links)
+        if self.critical:
+            at = [position[key] for key in self.critical]
+            for number in at:
+                boxes[number] = boxes[number]._replace(is_critical=True)
+            steps = set(pairwise(at))
+            links = [link._replace(is_critical=link[:2] in steps) for link in links]
+        return Picture(boxes, links, self.notes, self.totals)
 
 
 def _sorted(boxes: Iterable[object], links: Iterable[tuple[object, object]]) -> list[object]:

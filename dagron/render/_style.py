@@ -1,13 +1,16 @@
-"""The style sheet of a picture.
+"""The document around a picture, and its style sheet.
 
 All rules begin with the picture's own class, since a page may hold other things. There are no
 variables in it: not all that shows SVG knows them.
 """
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from dagron.render._text import xml
 
-class _Colours(NamedTuple):
+
+class Colours(NamedTuple):
     paper: str
     text: str
     quiet: str  # small text, ghosts
@@ -21,7 +24,7 @@ class _Colours(NamedTuple):
     running: tuple[str, str]
 
 
-_LIGHT = _Colours(
+_LIGHT = Colours(
     paper="#ffffff",
     text="#1f2328",
     quiet="#656d76",
@@ -34,7 +37,7 @@ _LIGHT = _Colours(
     cancelled=("#f5effe", "#8250df"),
     running=("#e4f3ff", "#0969da"),
 )
-_DARK = _Colours(
+_DARK = Colours(
     paper="#0d1117",
     text="#e6edf3",
     quiet="#8d96a0",
@@ -58,18 +61,20 @@ text.small{font-size:10px}
 .box>rect{stroke-width:1.3}
 .box.failed>rect{stroke-width:2.6}
 .box.added>rect{stroke-dasharray:6 4}
+.box>rect.critical{stroke-width:1.6;stroke-dasharray:none}
+.line.critical path{stroke-width:2.4}
 .box>rect.under{stroke-width:1;stroke-dasharray:none}
 .box.removed>rect{stroke-dasharray:1.5 4;stroke-linecap:round}
 .box.removed>text:not(.small){text-decoration:line-through}
 .sign{stroke-width:2;stroke-linecap:round;stroke-linejoin:round}"""
 
 
-def _painted(colours: _Colours) -> str:
+def _painted(colours: Colours) -> str:
     rules = [
         f".paper{{fill:{colours.paper}}}",
         f"text{{fill:{colours.text}}}",
         f"text.small,.box.removed>text{{fill:{colours.quiet}}}",
-        f".line.edge path,.diamond.edge{{stroke:{colours.edge}}}",
+        f".line.edge path,.line.critical path,.diamond.edge{{stroke:{colours.edge}}}",
         f".line.dim path,.diamond.dim{{stroke:{colours.dim}}}",
         f".line.ghost path,.line.growth path,.diamond.ghost{{stroke:{colours.quiet}}}",
         f".head.edge{{fill:{colours.edge}}}",
@@ -84,28 +89,59 @@ def _painted(colours: _Colours) -> str:
         rules.append(f".box.{status}>rect{{fill:{fill};stroke:{stroke}}}")
         rules.append(f".sign.{status}{{stroke:{stroke}}}")
     rules.append(f".box.removed>rect{{fill:none;stroke:{colours.quiet}}}")
+    rules.append(f".box>rect.critical{{fill:none;stroke:{colours.edge}}}")
     return "\n".join(rules)
 
 
-def _scoped(rules: str) -> str:
-    """Return the rules with the class of the picture before each selector."""
+def _scoped(rules: str, kind: str = "") -> str:
+    """Return the rules with the class of the picture, and of its kind, before each selector."""
     lines = []
-    for rule in rules.split("\n"):
+    for rule in filter(None, rules.split("\n")):
         selectors, brace, rest = rule.partition("{")
-        scoped = ",".join(f".dagron {selector}" for selector in selectors.split(","))
+        scoped = ",".join(f".dagron{kind} {selector}" for selector in selectors.split(","))
         lines.append(f"{scoped}{brace}{rest}")
     return "\n".join(lines)
 
 
-STYLE = "\n".join(
-    [
+def sheet(
+    kind: str = "", shapes: str = "", painted: Callable[[Colours], str] = lambda colours: ""
+) -> str:
+    """Return a style sheet: the rules that all pictures have, then those of one kind alone.
+
+    A page may hold pictures of several kinds, and every rule is for all of the page.
+    """
+    of = f".{kind}"
+    parts = [
         "",
         _scoped(_SHAPES),
+        _scoped(shapes, of),
         _scoped(_painted(_LIGHT)),
+        _scoped(painted(_LIGHT), of),
         "@media screen{svg.dagron{max-width:100%;height:auto}}",
         "@media (prefers-color-scheme:dark){",
         _scoped(_painted(_DARK)),
+        _scoped(painted(_DARK), of),
         "}",
-        "",
     ]
-)
+    return "\n".join(["", *filter(None, parts), ""])
+
+
+STYLE = sheet()
+
+
+def document(
+    style: str, summary: str, width: int, height: int, drawn: Iterable[str], kind: str = ""
+) -> str:
+    """Return a picture of that size, with a sentence for those who cannot see it."""
+    of = f"dagron {kind}".rstrip()
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="{of}" role="img" '
+            f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+            f'aria-label="{xml(summary)}">',
+            f"<style>{style}</style>",
+            f'<rect class="paper" width="{width}" height="{height}" rx="8"/>',
+            *drawn,
+            "</svg>\n",
+        ]
+    )

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from dagron._status import FAILED
 from dagron.render._layers import Line, line_of
-from dagron.render._legend import drawn_legend, drawn_sign
+from dagron.render._legend import drawn_legend, drawn_sign, entries_of
 from dagron.render._picture import Box, Kind, Picture
 from dagron.render._plan import (
     MARGIN,
@@ -17,11 +18,18 @@ from dagron.render._plan import (
     planned,
     width_of_count,
 )
-from dagron.render._style import STYLE
+from dagron.render._style import STYLE, document
 from dagron.render._text import xml
 
 MOST_BOXES = 3_000
 _ARROW = 6
+
+
+class Drawn(NamedTuple):
+    """The text of a picture, and the boxes in it: that with the id ``n3`` is ``boxes[3]``."""
+
+    text: str
+    boxes: Sequence[Box]
 
 
 def to_svg(picture: Picture, most: int | None = None) -> str:
@@ -30,28 +38,26 @@ def to_svg(picture: Picture, most: int | None = None) -> str:
     Of more than ``most`` boxes, 3,000 if not said, the first are drawn, with a note; up to a third
     of them are failures, which go before others.
     """
+    return drawn(picture, most).text
+
+
+def drawn(picture: Picture, most: int | None = None) -> Drawn:
+    """Return the text of `to_svg`, and what is in it."""
     summary = picture.summary()
     picture = _capped(picture, MOST_BOXES if most is None else most)
     plan = planned(picture)
     notes = list(picture.notes)
     if plan.graph.dropped:
         notes.append(f"{plan.graph.dropped:,} of {len(picture.links):,} lines are not drawn")
-    legend, width, height = drawn_legend(picture, notes, plan.width, plan.height)
+    legend, width, height = drawn_legend(list(entries_of(picture)), notes, plan.width, plan.height)
     width += MARGIN
     height += MARGIN
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="dagron" role="img" '
-            f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-            f'aria-label="{xml(summary)}">',
-            f"<style>{STYLE}</style>",
-            f'<rect class="paper" width="{width}" height="{height}" rx="8"/>',
-            *_drawn_lines(plan),
-            *map(_drawn_box, range(len(plan.rects)), picture.boxes, plan.rects),
-            *legend,
-            "</svg>\n",
-        ]
-    )
+    shapes = [
+        *_drawn_lines(plan),
+        *map(_drawn_box, range(len(plan.rects)), picture.boxes, plan.rects),
+        *legend,
+    ]
+    return Drawn(document(STYLE, summary, width, height, shapes), picture.boxes)
 
 
 def _capped(picture: Picture, most: int) -> Picture:
@@ -83,6 +89,7 @@ def _drawn_lines(plan: Plan) -> Iterator[str]:
     drawn: dict[Line, list[str]] = {}
     heads: dict[int, Line] = {}
     diamonds = []
+    critical = []
     for number, link in enumerate(graph.links):
         line = line_of(link)
         piece = graph.piece(number)
@@ -92,12 +99,18 @@ def _drawn_lines(plan: Plan) -> Iterator[str]:
             corners[-1] = (corners[-1][0] - _ARROW, corners[-1][1])
         ends = f'data-source="n{link.source}" data-target="n{link.target}"'
         drawn.setdefault(line, []).append(f'<path {ends} d="{_curve(corners)}"/>')
+        if link.is_critical:
+            whole = plan.corners(graph.path(number))
+            whole[-1] = (whole[-1][0] - _ARROW, whole[-1][1])
+            critical.append(f'<path d="{_curve(whole)}"/>')
         if line.has_condition:
             diamonds.append((line, _halfway(corners)))
     for line in sorted(drawn):
         yield f'<g class="line {_look(line)}">'
         yield from drawn[line]
         yield "</g>"
+    if critical:
+        yield f'<g class="line critical">{"".join(critical)}</g>'
     for target in sorted(heads):
         left, middle = plan.rects[target].left, plan.rects[target].middle
         look = _look(heads[target])
@@ -150,6 +163,8 @@ def _drawn_box(number: int, box: Box, rect: Rect) -> str:
     for shift in (6, 3) if box.is_fold else ():
         parts.append(f'<rect class="under" x="{rect.left + shift}" y="{rect.top + shift}" {size}')
     parts.append(f'<rect x="{rect.left}" y="{rect.top}" {size}')
+    if box.is_critical:
+        parts.append(_outline(rect, 6 if box.is_fold else 0))
     left, line = rect.left + 12, rect.top + 19
     if box.status:
         parts.append(drawn_sign(box.status, left + 5, line - 4))
@@ -163,6 +178,13 @@ def _drawn_box(number: int, box: Box, rect: Rect) -> str:
             parts += _counts(box, rect.left + 12, line)
     parts.append("</g>")
     return "".join(parts)
+
+
+def _outline(rect: Rect, below: int) -> str:
+    return (
+        f'<rect class="critical" x="{rect.left - 4}" y="{rect.top - 4}" '
+        f'width="{rect.width + 8 + below}" height="{rect.height + 8 + below}" rx="10"/>'
+    )
 
 
 def _data(box: Box) -> str:

@@ -23,9 +23,14 @@ _PLAIN = re.compile(r"[^\W_]+(?:[ _:/-](?=[^\W_])[^\W_]+)*")
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 
 
+def xml_text(text: str) -> str:
+    """Return the text with U+FFFD for what XML cannot hold."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def xml(text: str) -> str:
     """Return the text for an attribute or an element; what XML cannot hold becomes U+FFFD."""
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text).translate(_XML)
+    return xml_text(text).translate(_XML)
 
 
 def dot(text: str) -> str:
@@ -67,6 +72,11 @@ def _cells(char: str) -> int:
     if combining(char) or category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if east_asian_width(char) in "WF" else 1
+
+
+def noted(text: str, most: int = 160) -> str:
+    """Return a text of any length, as a run's reason may be, for a line of at most that width."""
+    return visible(fitted(text, most))
 
 
 def fitted(text: str, most: int) -> str:

@@ -1,0 +1,1 @@
+"""What connects dagron to other libraries: a module each, and an extra of the same name."""
