@@ -1,5 +1,6 @@
 """Why a node was skipped or cancelled, in words that name the node to blame."""
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -25,3 +26,19 @@ class Blame(NamedTuple):
 
     def __str__(self) -> str:
         return self.why.value.format(node=self.node, other=self.other)
+
+
+def blame_of(row: Sequence[str]) -> Blame:
+    """Return a blame from JSON."""
+    why, node, other = row
+    return Blame(Why[why], node, other)
+
+
+def blame_row(blame: Blame) -> list[str]:
+    """Return a blame for JSON."""
+    return [blame.why.name, blame.node, blame.other]
+
+
+def ended_by(name: str) -> str:
+    """Return why a run has ended before all its nodes had, that was to end at the first failure."""
+    return f"the run was ended because {name!r} failed"

@@ -1,4 +1,4 @@
-"""The result of a run, put together when all its nodes are done."""
+"""The result of a run, put together from what became of its nodes."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,6 +7,7 @@ from dagron._family import Tally
 from dagron._node_result import NodeResult, new_result
 from dagron._results import ExecutionResult
 from dagron._scheduler import Scheduler
+from dagron._status import UNDONE
 from dagron._times import Times
 
 
@@ -17,15 +18,17 @@ def collect(
     cut: str | None,
     seconds: float,
     tallies: Mapping[str | None, Tally],
-    times: Times,
+    times: Times | None = None,
+    *,
+    is_whole: bool = True,
 ) -> ExecutionResult:
     """Return the result, with a `NodeResult` also for the nodes that never ran.
 
     ``unreached`` names the nodes that have an expander, but for those that were forgotten; ``cut``
     says why the run was ended early, if it was. Raises `RuntimeError`, a bug of ours, when
-    a node is not done.
+    a node is not done and ``is_whole`` does not say that this is so.
     """
-    if scheduler.unfinished:
+    if scheduler.unfinished and is_whole:
         raise RuntimeError(f"{scheduler.unfinished:,} nodes were left unfinished")
     dag = scheduler.dag()
     ordered: dict[str, NodeResult] = {}
@@ -47,11 +50,10 @@ def collect(
 
 
 def _never_run(scheduler: Scheduler, name: str, reasons: dict[Blame | None, str]) -> NodeResult:
+    status = scheduler.status(name)
     blame = scheduler.blame(name)
-    reason = reasons.get(blame)
-    if reason is None:
+    reason = None if status in UNDONE else reasons.get(blame)
+    if reason is None and status not in UNDONE:
         reason = reasons[blame] = str(blame)
     added_by, depth = scheduler.origin(name)
-    return new_result(
-        name, scheduler.status(name), None, None, 0.0, None, 0, added_by, depth, reason
-    )
+    return new_result(name, status, None, None, 0.0, None, 0, added_by, depth, reason)

@@ -381,7 +381,6 @@ class Hosting(ABC):
                 if recorded.ok or not self._retries:
                     is_clean = True
                     return recorded
-                await to_thread.run_sync(book.reopen)
             self._begin_ledger(book)
             with self._watching():
                 result = await self._main()
@@ -434,7 +433,8 @@ class Hosting(ABC):
 
     async def _tell_earlier_life(self) -> None:
         """Let happen again what is recorded of the run; or end it."""
-        from dagron._replay import Facts, Replay
+        from dagron._facts import Facts
+        from dagron._replay import Replay
         from dagron._rows import LIFE, RETRY
         from dagron._written import written_policy
 
@@ -448,7 +448,7 @@ class Hosting(ABC):
         try:
             facts = await to_thread.run_sync(Facts, book.rows(), book.in_flight, self._retries)
             self._replay = replay = Replay(cast("Replayed", self), ledger, facts)
-            ledger.intercept = replay.intercept
+            ledger.intercept, ledger.facts = replay.intercept, facts
             self.slots.is_free = True
             await replay.run(book.rows())
         except BaseException as error:
@@ -460,7 +460,7 @@ class Hosting(ABC):
             return
         finally:
             self.slots.is_free = False
-            ledger.intercept = None
+            ledger.intercept = ledger.facts = None
             self._replay = None
         self._recalled = replay.kept
         self._prior = facts.attempts
@@ -470,6 +470,8 @@ class Hosting(ABC):
         if self._retries:
             ledger.note(RETRY, {})
         ledger.note(LIFE, {"in_flight": dict(book.in_flight)} if book.in_flight else {})
+        for entry in ledger.late:
+            ledger.queue(entry)
         for row in replay.voids:
             ledger.void(row)
         for entry, refusal in replay.refused:
@@ -725,11 +727,17 @@ class Hosting(ABC):
             self._cut_short(f"the run's timeout of {self._timeout:g} s was over")
 
     def _cut_short(self, reason: str) -> None:
-        """End the run as a result: what has not finished is cancelled."""
+        """End the run as a result: what has not finished is cancelled.
+
+        While an earlier life is told again, all of it is: what was at work then has its own end.
+        """
         self._cut = self.stream.cut = reason
-        self._stop()
+        if self._replay is None:
+            self._stop()
         try:
             self._settle()
+            if self._replay is not None:
+                self._replay.recall_unfinished()
             self.scheduler.cancel_rest()
         except Exception as bug:
             self._crash(bug)

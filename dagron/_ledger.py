@@ -10,14 +10,15 @@ the same way, so that the rows of a journal stand in the order in which the grap
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import time
 from typing import Any
 
 from anyio import Event
 
-from dagron._blame import Blame, Why
+from dagron._blame import Blame, blame_row
 from dagron._errors import GraphMismatchError, ModificationError
+from dagron._facts import ALL_TAKEN, Answers, Facts
 from dagron._modification import DynamicModification
 from dagron._node_result import EXPANDER_FAILED
 from dagron._raised import forget_our_frames
@@ -154,6 +155,10 @@ class Ledger:
         self.error: BaseException | None = None
         # While a replay is on, it takes what nodes do: see `Replay`.
         self.intercept: Callable[[Entry], bool] | None = None
+        self.facts: Facts | None = None  # of the life that is told again
+        self.seq = 0  # of the row that is happening
+        # What follows from such rows and was not written, since the process died before.
+        self.late: list[Entry] = []
 
     # -- what nodes do
 
@@ -219,10 +224,10 @@ class Ledger:
             detail["errors"] = [self.book.error_row(error) for error in errors]
         if entry.reason is not None:
             detail["reason"] = entry.reason
-        if entry.kind is FAILED and entry.error is not None:
+        if entry.kind is not DONE and entry.error is not None:
             detail["error"] = self.book.error_row(entry.error)
-            if entry.ends_run:
-                detail["ends_run"] = True
+        if entry.kind is FAILED and entry.ends_run:
+            detail["ends_run"] = True
         if entry.blame is not None:
             detail["blame"] = blame_row(entry.blame)
         stored = None
@@ -235,15 +240,32 @@ class Ledger:
         change = None if entry.change is None else written(entry.change)
         self._submit(entry, attempts=count, stored=stored, change=change, detail=detail)
 
-    def note_failed(self, name: str, error: BaseException) -> None:
-        """Write that a node failed that had not started; nobody waits for it."""
+    def note_failed(self, name: str, error: BaseException, *, ends_run: bool) -> None:
+        """Write that a node failed that had not started, if it is not; nobody waits for it."""
+        if self.facts is not None and self.facts.has_ended(name, self.seq - 1):
+            return
         detail = {"error": self.book.error_row(error), "unstarted": True}
-        self._append(Entry(FAILED, None), node=name, detail=detail)
+        if ends_run:
+            detail["ends_run"] = True
+        self._note_of_row(Entry(FAILED, None), name, detail)
 
     def note_answers(self, name: str | None, untaken: list[Any], broken: list[Any]) -> None:
-        """Write which conditions were false, or gave no answer; nobody waits for it."""
-        detail = {"untaken": untaken, "broken": broken}
-        self._append(Entry(ANSWERS, None), node=name, detail=detail)
+        """Write which conditions were false, or gave no answer, if it is not; nobody waits for it.
+
+        Nothing is written where all were true.
+        """
+        known = ALL_TAKEN
+        if self.facts is not None:
+            known = self.facts.answers.get((self.seq, name), known)
+        if known != Answers(untaken, broken):
+            detail = {"seq": self.seq, "untaken": untaken, "broken": broken}
+            self._note_of_row(Entry(ANSWERS, None), name, detail)
+
+    def _note_of_row(self, entry: Entry, name: str | None, detail: dict[str, Any]) -> None:
+        """Write what follows from the row that is happening: a replay is over before."""
+        self._append(entry, node=name, detail=detail, queued=self.facts is None)
+        if self.facts is not None:
+            self.late.append(entry)
 
     def note(self, kind: str, detail: dict[str, Any]) -> None:
         """Write something of the run as a whole; nobody waits for it."""
@@ -352,6 +374,7 @@ class Ledger:
 
     def apply(self, entry: Entry) -> None:
         """Let an entry happen."""
+        self.seq = 0 if entry.row is None else entry.row.seq
         if entry.kind in OUTCOMES and entry.name is not None:
             self.writing.discard(entry.name)
         if entry.kind is DONE:
@@ -439,14 +462,3 @@ def check_same_graph(book: Book, run_id: str, graph: str) -> None:
 def ending(result: ExecutionResult) -> dict[str, Any]:
     """Return what there is to write of the end of a run, besides its nodes."""
     return {"ok": result.ok, "reason": result.reason, "seconds": result.total_duration_seconds}
-
-
-def blame_of(row: Sequence[str]) -> Blame:
-    """Return a blame from JSON."""
-    why, node, other = row
-    return Blame(Why[why], node, other)
-
-
-def blame_row(blame: Blame) -> list[str]:
-    """Return a blame for JSON."""
-    return [blame.why.name, blame.node, blame.other]

@@ -37,6 +37,11 @@ class Offspring:
                 self.stop_waiting(parent)
                 self.roomy.append(parent)
 
+    def let_go(self, parent: str) -> None:
+        """Count the children of this node as done that are not: it does not wait for them."""
+        for name in list(self.unfinished.get(parent, ())):
+            self.finish(name, parent)
+
     def wait(self, parent: str, limit: int) -> bool:
         """Tell whether fewer than ``limit`` children are unfinished; if not, this node waits."""
         if len(self.unfinished[parent]) < limit:

@@ -5,15 +5,14 @@ nodes that they add cannot be stored; what they return has to be what they retur
 whose expander was at work when the process died goes on with it afterwards.
 """
 
-import json
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Protocol
 
 from anyio import Event, to_thread
 
-from dagron._blame import Blame, Why
+from dagron._blame import Blame, Why, blame_of
 from dagron._errors import (
     Cancelled,
     Fault,
@@ -21,8 +20,9 @@ from dagron._errors import (
     NodePoisonedError,
     ReplayError,
 )
+from dagron._facts import Facts, detail_of
 from dagron._graph import DAG
-from dagron._ledger import Entry, Ledger, blame_of
+from dagron._ledger import Entry, Ledger
 from dagron._modification import DynamicModification
 from dagron._raised import forget_our_frames
 from dagron._results import error_text
@@ -32,12 +32,9 @@ from dagron._rows import (
     CANCELLED,
     DONE,
     FAILED,
-    LIFE,
     OUTCOMES,
     OUTSIDE,
-    RETRY,
     STEP,
-    VOID,
     Row,
 )
 from dagron._scheduler import Scheduler
@@ -95,69 +92,6 @@ class Replayed(Protocol):
     async def refold(self, name: str, value: Any) -> None: ...
 
 
-class Facts:
-    """What is known of an earlier life before it is told again.
-
-    ``dead`` has what was at work when the process before died, and in which attempt; ``retries``
-    says that what had failed is to be tried again.
-    """
-
-    def __init__(self, rows: Iterator[Row], dead: Mapping[str, int], retries: bool) -> None:
-        self.ends: dict[str, tuple[int, str]] = {}  # the rows and kinds of outcomes that count
-        self.steps: dict[str, int] = {}  # the last step of the nodes that went on
-        self.voids: set[int] = set()
-        self.versions: set[int] = set()  # of the graphs that expanders have seen
-        self.recoveries: Counter[str] = Counter()  # how often a node was at work at a crash
-        self.attempts: dict[str, int] = {}  # what these were at, the last time
-        self._bodies: set[str] = set()
-        self.last = 0
-        for row in rows:
-            self.last = row.seq
-            self._note(row, json.loads(row.detail) if row.detail else {})
-        self._note_crash(dead)
-        if retries:
-            self._forgive()
-        self.ends = {name: end for name, end in self.ends.items() if end[0] not in self.voids}
-
-    def _note(self, row: Row, detail: Mapping[str, Any]) -> None:
-        name = row.node
-        if row.kind in OUTCOMES and name is not None:
-            self.ends[name] = (row.seq, row.kind)
-            if "version" in detail:
-                self.versions.add(detail["version"])
-        elif row.kind == BODY and name is not None:
-            self._bodies.add(name)
-            if "version" in detail:
-                self.versions.add(detail["version"])
-        elif row.kind == STEP and name is not None:
-            self.steps[name] = row.seq
-            self.recoveries.pop(name, None)  # it has come further than before
-        elif row.kind == VOID:
-            self.voids.add(detail["seq"])
-        elif row.kind == RETRY:
-            self._forgive()
-        elif row.kind == LIFE:
-            self._note_crash(detail.get("in_flight", {}))
-
-    def _note_crash(self, in_flight: Mapping[str, int]) -> None:
-        for name, attempt in in_flight.items():
-            if name not in self._bodies:
-                self.recoveries[name] += 1
-                self.attempts[name] = attempt
-
-    def _forgive(self) -> None:
-        self.recoveries.clear()
-        self.ends = {name: end for name, end in self.ends.items() if end[1] == DONE}
-
-    def has_ended(self, name: str, seq: int = 0) -> bool:
-        """Tell whether it is written what became of the node, after that row."""
-        return name in self.ends and self.ends[name][0] > seq
-
-    def counts(self, row: Row) -> bool:
-        """Tell whether this row says what became of its node."""
-        return row.node is not None and self.ends.get(row.node, (0, ""))[0] == row.seq
-
-
 class Replay:
     """Tells an earlier life of a run again, before it goes on."""
 
@@ -213,6 +147,7 @@ class Replay:
             self.graphs[version] = self._run.scheduler.dag()
 
     async def _tell(self, row: Row) -> None:
+        self._ledger.seq = row.seq
         name = row.node
         if row.kind == OUTSIDE:
             self._land_written(row, None)
@@ -231,7 +166,7 @@ class Replay:
 
     def _recall(self, row: Row, name: str) -> Recalled:
         """Return what the node's task has returned, for its expander to be called with again."""
-        detail = _detail(row)
+        detail = detail_of(row)
         self._recall_attempts(row, name, detail)
         self._ledger.recall(row, detail.get("version"))
         return Recalled(row, None if row.value is None else self._book.load(row.value))
@@ -253,6 +188,11 @@ class Replay:
         self._check_waiting(name)
         self._live.add(name)
         self._run.recall(name, call)
+
+    def recall_unfinished(self) -> None:
+        """Let those be RUNNING whose outcomes come later: the run was ended while they were."""
+        for name in self.facts.ended_after(self._ledger.seq):
+            self._run.recall_unfinished(name)
 
     def _check_waiting(self, name: str) -> None:
         status = self._run.scheduler.statuses().get(name)
@@ -276,6 +216,9 @@ class Replay:
                 return
             await self._tell_expansion(row, name)
             return
+        # Those of its children that are to be tried again had ended by then.
+        self._run.scheduler.offspring.let_go(name)
+        self._run.tend()
         entry = await self._next_of(name)
         self._compare(row, entry, name)
         self._live.discard(name)
@@ -290,7 +233,7 @@ class Replay:
         self._check_waiting(name)
         kept = self.kept.get(name)
         value = self._book.load(row.value) if row.value is not None else kept and kept.value
-        detail = _detail(row)
+        detail = detail_of(row)
         version = detail.get("version")
         graph = None if version is None else self.graphs[version]
         try:
@@ -317,7 +260,7 @@ class Replay:
         self._forget(name)
         self._check_waiting(name)
         value = None if row.value is None else self._book.load(row.value)
-        self._recall_attempts(row, name, _detail(row))
+        self._recall_attempts(row, name, detail_of(row))
         await self._run.refold(name, value)
         self._run.recall_outcome(
             Entry(DONE, name, value=value, seconds=row.seconds or 0.0, started_at=row.started)
@@ -353,7 +296,7 @@ class Replay:
         elif name in self.kept:
             value = self.kept[name].value
         self._forget(name)
-        detail = _detail(row)
+        detail = detail_of(row)
         error = self._book.error(detail["error"]) if "error" in detail else None
         if detail.get("unstarted"):
             assert error is not None, "it failed"
@@ -452,11 +395,6 @@ class Replay:
         for name, count in self.facts.recoveries.items():
             if count >= self._book.max_recoveries and not self.facts.has_ended(name):
                 yield name, _poisoned(name, count)
-
-
-def _detail(row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(row.detail) if row.detail else {}
-    return found
 
 
 def _poisoned(name: str, count: int) -> NodePoisonedError:

@@ -58,7 +58,9 @@ class Scheduler(Growth):
         lanes: Lanes | None = None,
         keep: str = "all",
     ) -> None:
-        admission = Admission(max_workers, max_concurrency, pools or {}, lanes or Lanes())
+        admission = Admission(
+            max_workers, max_concurrency, {} if pools is None else pools, lanes or Lanes()
+        )
         super().__init__(dag, admission, on_threads, policy, max_nodes, max_depth, keep)
 
     # -- questions

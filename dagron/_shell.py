@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anyio import get_current_task
 from anyio.lowlevel import checkpoint
 
-from dagron._blame import Blame, Why
+from dagron._blame import Blame, Why, ended_by
 from dagron._bodies import Note
 from dagron._calls import missing_task, not_a_modification, read_specs, refuse_coroutine
 from dagron._current import InContext, current_node
@@ -391,8 +391,9 @@ class Shell(Hosting):
             self._tasks[spec.name] = spec.task
         self._parameters.update(parameters)
         self._expanders.update(expanders)
-        if self._ledger is not None and (untaken or broken) and self._replay is None:
-            self._ledger.note_answers(None, sorted(untaken), sorted(broken))
+        if self._ledger is not None and (untaken or broken or self._replay is not None):
+            answers = [[list(edge) for edge in sorted(edges)] for edges in (untaken, broken)]
+            self._ledger.note_answers(None, *answers)
         if broken:
             for (_, target), error in broken.items():
                 self.fail_unstarted(target, error)
@@ -662,7 +663,7 @@ class Shell(Hosting):
             self._reports.failed(name, error)
             if ends_run:
                 self._cut_by_failure = True
-                self._cut_short(f"the run was ended because {name!r} failed")
+                self._cut_short(ended_by(name))
         else:
             self.scheduler.cancel(name, blame, lingering=lingering is not None)
         for child in children:
@@ -719,7 +720,7 @@ class Shell(Hosting):
             return
         value = self.bodies.value(name)  # which a fold has made of its children, not its own
         untaken, broken = self._conditions.of_node(name, value, conditions)
-        if self._ledger is not None and (untaken or broken) and self._replay is None:
+        if self._ledger is not None:
             self._ledger.note_answers(name, sorted(untaken), sorted(broken))
         self.scheduler.succeed(name, untaken, broken)
         for target, error in broken.items():
@@ -729,17 +730,18 @@ class Shell(Hosting):
         """Fail a node that waits: by the condition on an edge to it, say."""
         if self.scheduler.statuses().get(name) not in WAITING:
             return
-        if self._ledger is not None and self._replay is None:
-            self._ledger.note_failed(name, error)
+        ends_run = self._settings.cancel_on_failure and not self.stopping
+        if self._ledger is not None:
+            self._ledger.note_failed(name, error, ends_run=ends_run)
         added_by, depth = self.scheduler.origin(name)
         self.results[name] = new_result(
             name, FAILED, error=error, added_by=added_by, depth=depth, errors=(error,)
         )
         self._reports.failed(name, error)
         self.scheduler.fail(name)
-        if self._settings.cancel_on_failure and not self.stopping:
+        if ends_run:
             self._cut_by_failure = True
-            self._cut_short(f"the run was ended because {name!r} failed")
+            self._cut_short(ended_by(name))
 
     def _thread_ended(self, scheduler: Scheduler, name: str) -> None:
         """Free the slots of a thread that was given up; also after the end of the run."""

@@ -95,12 +95,17 @@ def _written_fold(fold: Fold, refer: Refer | None) -> dict[str, Any]:
 
 def _written_retry(retry: Retry, refer: Refer | None) -> dict[str, Any]:
     found = {field: getattr(retry, field) for field in Retry.__slots__}
-    kinds = retry.on if isinstance(retry.on, tuple) else (retry.on,)
-    if refer is None:
-        found["on"] = [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds]
+    if isinstance(retry.on, tuple):
+        found["on"] = [_written_kind(kind, refer) for kind in retry.on]
     else:
-        found["on"] = [refer(kind, "an exception of a Retry") for kind in kinds]
+        found["on"] = _written_kind(retry.on, refer)
     return found
+
+
+def _written_kind(kind: type[Exception], refer: Refer | None) -> Any:
+    if refer is None:
+        return f"{kind.__module__}.{kind.__qualname__}"
+    return refer(kind, "an exception of a Retry")
 
 
 # -- back again
@@ -146,7 +151,11 @@ def read_policy(found: Mapping[str, Any], resolve: Resolve) -> NodePolicy:
     if isinstance(keep := fields.get("keep"), dict):
         fields["keep"] = Fold(resolve(keep["fold"]), resolve(keep.get("start", True)))
     if isinstance(retry := fields.get("retry"), dict):
-        on = tuple(_read_kind(kind, resolve) for kind in retry["on"])
+        on = retry["on"]
+        if isinstance(on, list):
+            on = tuple(_read_kind(kind, resolve) for kind in on)
+        else:
+            on = _read_kind(on, resolve)
         fields["retry"] = Retry(**{**retry, "on": on})
     return NodePolicy(**fields)
 

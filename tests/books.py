@@ -9,6 +9,7 @@ from typing import Any
 from dagron._errors import UnstorableError
 from dagron._results import ExecutionResult, error_text
 from dagron._rows import Row
+from dagron.journal._telling import told
 
 
 class Recorded(Exception):
@@ -75,7 +76,7 @@ class MemoryBook:
         return iter(list(self._page.rows))
 
     def result(self) -> ExecutionResult:
-        raise NotImplementedError
+        return told(self._page.graph, self.rows, self.load, tell_error=self.error)
 
     def dump(self, value: Any, name: str) -> bytes:
         try:
@@ -114,6 +115,7 @@ class MemoryBook:
             if left is not None:
                 self._journal.fails_after = left - len(rows)
             self._page.rows += rows
+            self._page.is_finished = False
             self._journal.batches.append(len(rows))
             assert [row.seq for row in self._page.rows] == list(range(1, len(self._page.rows) + 1))
             done(None)
@@ -127,9 +129,6 @@ class MemoryBook:
             done(error)
 
         self.append(rows, also)
-
-    def reopen(self) -> None:
-        self._page.is_finished = False
 
     def begin(self, attempts: Sequence[tuple[str, int]]) -> None:
         self._page.begun.update(attempts)

@@ -674,3 +674,47 @@ def test_the_rest_is_cancelled() -> None:
     run.cancel("a")
     assert (run.unfinished, run.running) == (0, 0)
     assert run.take_ready(9) == []
+
+
+# --- an earlier life of the run ------------------------------------------------------------------
+
+
+def test_a_node_that_is_recalled_holds_no_slots() -> None:
+    """A node that ran in an earlier life is RUNNING out of its turn, and takes no slot from who is
+    next; its success releases its dependents.
+    """
+    run = Scheduler(dag("a", "b", ("b", "c")), max_concurrency=1)
+    run.recall("b")
+    assert statuses(run, "a", "b", "c") == ["READY", "RUNNING", "PENDING"]
+    assert run.take_ready(9) == ["a"]
+    run.succeed("b")
+    assert run.take_ready(9) == []
+    run.succeed("a")
+    assert run.take_ready(9) == ["c"]
+
+
+def test_a_node_is_recalled_before_what_it_waits_for() -> None:
+    """What a node waited for may be tried again while the node keeps what it came to; edges from it
+    may then close cycles, and are looked at for that.
+    """
+    run = Scheduler(dag(("a", "b"), ("b", "c")))
+    run.recall("b")
+    run.succeed("b")
+    assert statuses(run, "a", "b", "c") == ["READY", "COMPLETED", "READY"]
+    with pytest.raises(ModificationError, match="would close a cycle"):
+        run.land(DynamicModification([spec("x", "b", to=["a"])]))
+    assert run.take_ready(9) == ["a", "c"]
+    run.succeed("a")
+    run.succeed("c")
+    assert run.unfinished == 0
+
+
+def test_only_what_waits_is_recalled() -> None:
+    """A node that runs, or has ended, is not recalled: that is a bug of the caller."""
+    run = Scheduler(dag("a"))
+    run.recall("a")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="cannot go from"):
+            run.recall("a")
+        if run.unfinished:
+            run.succeed("a")

@@ -1,0 +1,122 @@
+"""What is known of a recorded run before it is told: what counts of it, and how things ended."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from dagron._rows import (
+    ANSWERS,
+    BODY,
+    DONE,
+    END,
+    FAILED,
+    LIFE,
+    OUTCOMES,
+    RETRY,
+    STEP,
+    VOID,
+    Row,
+)
+
+NOTHING: dict[str, Any] = {}
+
+
+class Answers(NamedTuple):
+    """Which conditions were false, and which gave no answer.
+
+    Of the edges from a node the targets, of those of a modification both ends.
+    """
+
+    untaken: list[Any]
+    broken: list[Any]
+
+
+ALL_TAKEN = Answers([], [])
+
+
+class Facts:
+    """What is known of an earlier life before it is told again.
+
+    ``dead`` has what was at work when the process before died, and in which attempt; ``retries``
+    says that what had failed is to be tried again.
+    """
+
+    def __init__(self, rows: Iterable[Row], dead: Mapping[str, int], retries: bool) -> None:
+        self.ends: dict[str, tuple[int, str]] = {}  # the rows and kinds of outcomes that count
+        self.steps: dict[str, int] = {}  # the last step of the nodes that went on
+        self.voids: set[int] = set()
+        self.versions: set[int] = set()  # of the graphs that expanders have seen
+        self.recoveries: Counter[str] = Counter()  # how often a node was at work at a crash
+        self.attempts: dict[str, int] = {}  # what these were at, the last time
+        # By the rows that asked, and the source; None for the edges of a modification.
+        self.answers: dict[tuple[int, str | None], Answers] = {}
+        self.unstarted: dict[str, Mapping[str, Any]] = {}  # how nodes failed that had not started
+        self.settings: Mapping[str, Any] = NOTHING  # of the first life
+        self.end: Mapping[str, Any] | None = None  # of the run, if it has one
+        self._bodies: set[str] = set()
+        self.last = 0
+        for row in rows:
+            self.last = row.seq
+            self._note(row, detail_of(row))
+        self._note_crash(dead)
+        if retries:
+            self._forgive()
+        self.ends = {name: end for name, end in self.ends.items() if end[0] not in self.voids}
+
+    def _note(self, row: Row, detail: Mapping[str, Any]) -> None:
+        name = row.node
+        self.end = detail if row.kind == END else None
+        if row.kind in OUTCOMES and name is not None:
+            self.ends[name] = (row.seq, row.kind)
+            if "version" in detail:
+                self.versions.add(detail["version"])
+            if row.kind == FAILED and detail.get("unstarted"):
+                self.unstarted[name] = detail
+        elif row.kind == BODY and name is not None:
+            self._bodies.add(name)
+            if "version" in detail:
+                self.versions.add(detail["version"])
+        elif row.kind == STEP and name is not None:
+            self.steps[name] = row.seq
+            self.recoveries.pop(name, None)  # it has come further than before
+        elif row.kind == VOID:
+            self.voids.add(detail["seq"])
+        elif row.kind == ANSWERS:
+            self.answers[detail["seq"], name] = Answers(detail["untaken"], detail["broken"])
+        elif row.kind == RETRY:
+            self._forgive()
+        elif row.kind == LIFE:
+            if row.seq == 1:
+                self.settings = detail
+            self._note_crash(detail.get("in_flight", {}))
+
+    def _note_crash(self, in_flight: Mapping[str, int]) -> None:
+        for name, attempt in in_flight.items():
+            if name not in self._bodies:
+                self.recoveries[name] += 1
+                self.attempts[name] = attempt
+
+    def _forgive(self) -> None:
+        """Let what had failed count as not yet run; the conditions on edges are asked anew."""
+        self.recoveries.clear()
+        self.answers.clear()
+        self.unstarted.clear()
+        self.ends = {name: end for name, end in self.ends.items() if end[1] == DONE}
+
+    def has_ended(self, name: str, seq: int = 0) -> bool:
+        """Tell whether it is written what became of the node, after that row."""
+        return name in self.ends and self.ends[name][0] > seq
+
+    def ended_after(self, seq: int) -> Iterator[str]:
+        """Yield the nodes of which it is written after that row what became of them."""
+        return (name for name, (end, _) in self.ends.items() if end > seq)
+
+    def counts(self, row: Row) -> bool:
+        """Tell whether this row says what became of its node."""
+        return row.node is not None and self.ends.get(row.node, (0, ""))[0] == row.seq
+
+
+def detail_of(row: Row) -> dict[str, Any]:
+    """Return what a row has to say besides its columns."""
+    return json.loads(row.detail) if row.detail else NOTHING

@@ -1,0 +1,239 @@
+"""What a run came to can be told from its rows alone, without a call of the user's code."""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, ClassVar
+
+import anyio
+import pytest
+
+from books import MemoryJournal, Page
+from dagron import (
+    DAG,
+    DynamicModification,
+    DynamicNodeSpec,
+    Edge,
+    ExecutionResult,
+    Fold,
+    NodePolicy,
+    Retry,
+)
+from dagron._status import UNDONE
+from tellings import all_facts, told
+from test_journal_resume import GUARD, PROGRAMS, Program, add_up, joined
+
+
+class Ended(Program):
+    """The first failure ends the run, while others are at work, wait, or have just returned."""
+
+    dag = (
+        DAG.builder()
+        .add_node("first")
+        .add_edge("first", "fails")
+        .add_node("slow")
+        .add_edge("slow", "after slow")
+        .add_edge("fails", "after it")
+        .add_edge("first", "beside")
+        .add_edge("beside", "never")
+        .build()
+    )
+    settings: ClassVar[dict[str, Any]] = {"on_failure": "cancel"}
+
+    def tasks(self) -> dict[str, Callable[..., Any]]:
+        async def for_ever() -> None:
+            await anyio.sleep_forever()
+
+        return {
+            "first": self.value("first", 1),
+            "fails": self.value("fails", OSError("no signal")),
+            "slow": for_ever,
+            "after slow": self.value("after slow", 1),
+            "after it": self.value("after it", 1),
+            "beside": self.value("beside", 1),
+            "never": self.value("never", 1),
+        }
+
+
+class BrokenEnd(Program):
+    """A condition that raises ends the run."""
+
+    dag = (
+        DAG.builder()
+        .add_edge("a", "b", condition=lambda value: 1 / 0)
+        .add_edge("b", "c")
+        .add_edge("a", "d")
+        .build()
+    )
+    settings: ClassVar[dict[str, Any]] = {"on_failure": "cancel"}
+
+    def tasks(self) -> dict[str, Callable[..., Any]]:
+        return {name: self.value(name, name) for name in self.dag}
+
+
+class Orphaned(Program):
+    """A stream that fails takes with it those of its children that wait, and that run."""
+
+    dag = (
+        DAG.builder()
+        .add_node("gate")
+        .add_node("stream", policy=NodePolicy(window=10, orphans="cancel"))
+        .build()
+    )
+
+    def tasks(self) -> dict[str, Callable[..., Any]]:
+        return {"gate": anyio.sleep_forever, "stream": self.value("stream", 3)}
+
+    def expanders(self) -> dict[str, Callable[..., Any]]:
+        async def pieces(name: str, count: int) -> AsyncGenerator[Any]:
+            for number in range(count):
+                yield DynamicNodeSpec(f"runs {number}", anyio.sleep_forever, [name])
+                yield DynamicNodeSpec(f"waits {number}", self.value("waits", 1), ["gate"])
+            await anyio.wait_all_tasks_blocked()
+            yield DynamicModification(cancel_nodes=["gate"])
+            raise ValueError("the file ends in the middle")
+
+        return {"stream": pieces}
+
+
+class Wired(Program):
+    """Modifications bring edges with conditions, from nodes that are done; names are used again."""
+
+    dag = DAG.builder().add_edge("a", "b").add_edge("a", "late").add_edge("b", "late").build()
+
+    def tasks(self) -> dict[str, Callable[..., Any]]:
+        return {"a": self.value("a", 5), "b": self.value("b", 6), "late": joined}
+
+    def expanders(self) -> dict[str, Callable[..., Any]]:
+        def wire(name: str, value: int) -> DynamicModification:
+            return DynamicModification(
+                [
+                    DynamicNodeSpec(f"{name} {each}", self.value(f"{name} {each}", each))
+                    for each in ("odd", "even", "broken", "end")
+                ],
+                add_edges=[
+                    Edge("a", f"{name} odd", condition=lambda value: value % 2),
+                    Edge("a", f"{name} even", condition=lambda value: not value % 2),
+                    Edge("a", f"{name} broken", condition=lambda value: value.nothing),
+                    (f"{name} odd", f"{name} end"),
+                    (f"{name} even", f"{name} end"),
+                ],
+            )
+
+        return {"b": wire}
+
+
+class Grouped(Program):
+    """Policies of an executor, with groups, retries and a stream whose names are used again."""
+
+    dag = DAG.builder().add_node("source", policy=NodePolicy(window=1)).build()
+    settings: ClassVar[dict[str, Any]] = {
+        "keep": "failures",
+        "limits": {"web": 1},
+        "policy": NodePolicy(group="web", retry=Retry(attempts=2, initial_delay=0)),
+    }
+
+    def tasks(self) -> dict[str, Callable[..., Any]]:
+        return {"source": self.value("source", 4)}
+
+    def expanders(self) -> dict[str, Callable[..., Any]]:
+        async def flaky() -> int:
+            self.calls["flaky"] += 1
+            if self.calls["flaky"] % 2:
+                raise OSError("busy")
+            return self.calls["flaky"]
+
+        async def again(name: str, count: int) -> AsyncGenerator[DynamicNodeSpec]:
+            for number in range(count):
+                yield DynamicNodeSpec("same" if number else "other", flaky, [name])
+
+        return {"source": again}
+
+
+class BadFolds(Program):
+    """Folds that fail: at a child, at their end, and before they began."""
+
+    dag = (
+        DAG.builder()
+        .add_node("stream", policy=NodePolicy(keep=Fold(lambda sum, name, value: sum / value, int)))
+        .add_node("raises", policy=NodePolicy(keep=Fold(add_up, int)))
+        .add_edge("raises", "never", condition=bool)
+        .add_node("empty", policy=NodePolicy(keep=Fold(add_up, int)))
+        .add_edge("empty", "unlike", condition=bool)
+        .build()
+    )
+
+    def tasks(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "stream": self.value("stream", 2),
+            "raises": self.value("raises", KeyError("x")),
+            "never": self.value("never", 1),
+            "empty": self.value("empty", 1),
+            "unlike": self.value("unlike", 1),
+        }
+
+    def expanders(self) -> dict[str, Callable[..., Any]]:
+        def divisors(name: str, count: int) -> DynamicModification:
+            return DynamicModification(
+                [DynamicNodeSpec(f"by {n}", self.value(f"by {n}", n)) for n in range(count)]
+            )
+
+        return {"stream": divisors}
+
+
+MORE: list[type[Program]] = [Ended, BrokenEnd, Orphaned, Wired, Grouped, BadFolds]
+
+
+async def run(
+    make: type[Program], page: Page | None = None, **more: Any
+) -> tuple[ExecutionResult, Page]:
+    program, journal = make(), MemoryJournal()
+    if page is not None:
+        journal.pages["a"] = page
+    with anyio.fail_after(GUARD):
+        result = await program.executor(journal).execute(program.tasks(), run_id="a", **more)
+    return result, journal.pages["a"]
+
+
+@pytest.mark.parametrize("make", [*PROGRAMS, *MORE])
+async def test_what_is_told_is_what_was_returned(make: type[Program]) -> None:
+    """The rows of a finished run tell the result that it returned."""
+    result, page = await run(make)
+    assert all_facts(told(page)) == all_facts(result)
+
+
+@pytest.mark.parametrize("make", [*PROGRAMS, *MORE])
+async def test_a_run_of_two_lives_is_told(make: type[Program]) -> None:
+    """The rows of a run that was cut off anywhere and went on tell the result of its last life."""
+    _, whole = await run(make)
+    for count in range(1, len(whole.rows)):
+        result, page = await run(make, whole.cut(count))
+        assert all_facts(told(page)) == all_facts(result), f"cut off after {count} rows"
+
+
+@pytest.mark.parametrize("make", [*PROGRAMS, *MORE])
+async def test_what_failed_and_is_tried_again_is_told(make: type[Program]) -> None:
+    """The rows of a run whose failures were tried again tell the result of the last try."""
+    _, page = await run(make)
+    result, page = await run(make, page, retry_failed=True)
+    assert all_facts(told(page)) == all_facts(result)
+
+
+@pytest.mark.parametrize("make", [*PROGRAMS, *MORE])
+async def test_a_run_is_told_at_any_row(make: type[Program]) -> None:
+    """However many rows there are, the telling gives every node of the graph one status, and says
+    that the run has not ended until it has.
+    """
+    _, page = await run(make)
+    _, page = await run(make, page.cut(len(page.rows) // 2))
+    _, page = await run(make, page, retry_failed=True)
+    for count in range(len(page.rows) + 1):
+        part = page.cut(count)
+        result = told(part, in_flight=["slow"], unfinished="it goes on")
+        assert list(result.node_results) == list(result.dag.topological_order())
+        has_ended = bool(count) and part.rows[-1].kind == "end"
+        left = [node for node in result.node_results.values() if node.status in UNDONE]
+        assert has_ended != (result.reason == "it goes on")
+        assert not (has_ended and left)
+        assert {node.reason for node in left} <= {None}
+        statuses = Counter(str(node.status) for node in result.node_results.values())
+        assert statuses.total() == len(result.dag)
