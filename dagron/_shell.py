@@ -425,10 +425,13 @@ class Shell(Hosting):
     ) -> None:
         """Report an outcome, where the run has a journal when that is written.
 
-        A node that ends with the run is unfinished, as far as the journal goes.
+        A node that ends with the run, or is interrupted, is unfinished as far as the journal goes.
         """
         blame = self._to_cancel.get(name)
-        if self._ledger is None or (status is CANCELLED and blame is None):
+        is_cut_off = (status is CANCELLED and blame is None) or (
+            error is not None and keyboard_interrupt(error) is not None
+        )
+        if self._ledger is None or is_cut_off:
             self._report(name, status, value, error, seconds, started_at, reason, ends_run)
             return
         from dagron._ledger import Entry

@@ -419,6 +419,34 @@ async def test_a_run_that_its_caller_cancels_is_unfinished() -> None:
     assert result.ok
 
 
+def interrupted(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+async def interrupted_later() -> None:
+    raise BaseExceptionGroup("several", [ValueError("no"), KeyboardInterrupt()])
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("task", "expanders"),
+    [(interrupted, {}), (interrupted_later, {}), (noop, {"b": interrupted})],
+)
+def test_a_node_that_is_interrupted_is_unfinished(
+    backend: str, task: Any, expanders: dict[str, Any]
+) -> None:
+    """Ctrl-C in a node's body or in its expander is no failure of the node: it runs again."""
+    journal = MemoryJournal()
+    dag = chain("a", "b")
+    executor = DynamicExecutor(dag, expanders, journal=journal)
+    with pytest.raises(KeyboardInterrupt):
+        executor.execute_sync({"a": noop, "b": task}, run_id="a", backend=backend)
+    assert kinds(journal.pages["a"]) == [("life", None), ("done", "a")]
+    executor = DynamicExecutor(dag, dict.fromkeys(expanders, growing()), journal=journal)
+    result = executor.execute_sync({"a": interrupted, "b": noop}, run_id="a", backend=backend)
+    assert (result.ok, result.succeeded) == (True, 2)
+
+
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 async def test_a_run_that_is_cut_short_is_unfinished(how: str) -> None:
     """`run.cancel()` and a timeout of the run leave it to be gone on with."""
