@@ -365,8 +365,9 @@ def test_a_full_service_and_a_forgotten_job(tmp_path: Path) -> None:
                 assert (response.status, response.headers["Retry-After"]) == (503, "5")
                 assert "full" in (await response.json())["detail"]
             service.process.tell("go")
-            await client.ended(id)
             status, answer = await client.get(f"/jobs/{id}")
+            while status == 200:  # it is known until it ends, and forgotten at once then
+                status, answer = await client.get(f"/jobs/{id}")
             assert (status, "was forgotten" in answer["detail"]) == (410, True)
             await client.start(TABLES)  # there is room again
 
