@@ -78,6 +78,7 @@ SHELL = (
     "_reports",
     "_interrupt",
     "_hosting",
+    "_durable",
     "_shell",
     "_run",
     "_rich",
