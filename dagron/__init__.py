@@ -26,14 +26,19 @@ from dagron._errors import (
     ModificationError,
     NodeTimeoutError,
     NotAwaitedError,
+    NotPicklableError,
     RegistryClosedError,
     RegistryFullError,
     RunFailedError,
     RunFinishedError,
+    RunnerError,
+    RunnerLostError,
     TaskSignatureError,
     UnknownGroupError,
     UnknownNodeError,
     UnknownRunError,
+    UnknownRunnerError,
+    WorkerLostError,
 )
 from dagron._events import (
     Event,
@@ -45,6 +50,7 @@ from dagron._events import (
     NodeCompleted,
     NodeEvent,
     NodeFailed,
+    NodePlaced,
     NodeProgress,
     NodeReady,
     NodeRemoved,
@@ -63,7 +69,7 @@ from dagron._growing import Grow
 from dagron._keep import Fold
 from dagron._limits import Limits
 from dagron._modification import DynamicModification, DynamicNodeSpec
-from dagron._node_result import NodeResult
+from dagron._node_result import NodeResult, Place
 from dagron._policy import (
     NodePolicy,
     Retry,
@@ -77,6 +83,7 @@ from dagron._registered import LiveEvents, RegisteredRun, ServerSentEvents
 from dagron._registry import RunRegistry
 from dagron._results import ExecutionResult
 from dagron._run import Explanation, Run
+from dagron._runner import Runner
 from dagron._status import NodeStatus
 from dagron._stream import EventReader
 
@@ -128,6 +135,7 @@ __all__ = [
     "NodeCompleted",
     "NodeEvent",
     "NodeFailed",
+    "NodePlaced",
     "NodePolicy",
     "NodeProgress",
     "NodeReady",
@@ -139,6 +147,8 @@ __all__ = [
     "NodeStatus",
     "NodeTimeoutError",
     "NotAwaitedError",
+    "NotPicklableError",
+    "Place",
     "RegisteredRun",
     "RegistryClosedError",
     "RegistryFullError",
@@ -150,12 +160,17 @@ __all__ = [
     "RunRegistry",
     "RunSnapshot",
     "RunStarted",
+    "Runner",
+    "RunnerError",
+    "RunnerLostError",
     "ServerSentEvents",
     "TaskSignatureError",
     "Trigger",
     "UnknownGroupError",
     "UnknownNodeError",
     "UnknownRunError",
+    "UnknownRunnerError",
+    "WorkerLostError",
     "all_done",
     "all_succeeded",
     "any_succeeded",

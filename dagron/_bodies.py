@@ -1,6 +1,7 @@
 """The calls of user code that a node consists of: attempts at its task, then its expander."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from math import inf
 from time import perf_counter
 from types import CoroutineType
@@ -8,15 +9,17 @@ from typing import Any
 
 from anyio import CancelScope, CapacityLimiter, current_time, sleep, sleep_forever
 
+from dagron._away import Away, Outliving, refuse_grow
 from dagron._backend import Host
 from dagron._calls import Expander, Parameters, refuse_coroutine
 from dagron._current import current_node, here
 from dagron._drains import Drained
 from dagron._errors import Cancelled, NodeTimeoutError, TaskSignatureError
 from dagron._landing import GROW, unfilled
-from dagron._node_result import NodeResult
-from dagron._policy import NodePolicy, Retry
+from dagron._node_result import NodeResult, Place
+from dagron._policy import LOCAL, NodePolicy, Retry
 from dagron._raised import forget_our_frames, is_cancellation
+from dagron._runner import Result, Runner
 from dagron._scheduler import Scheduler
 from dagron._slots import Slots
 from dagron._threads import Call, ThreadCall, unboxed
@@ -27,14 +30,23 @@ EXPANDER = "the expander of node"
 class Note:
     """What there is to say of a node in flight that is no plain call of its task."""
 
-    __slots__ = ("attempts", "errors", "lingering", "pause_until", "seconds", "thread_began")
+    __slots__ = (
+        "attempts",
+        "errors",
+        "lingering",
+        "pause_until",
+        "place",
+        "seconds",
+        "thread_began",
+    )
 
     def __init__(self) -> None:
         self.attempts: int | None = None  # how often its task was started, if it has a policy
         self.seconds = 0.0  # in all attempts
         self.errors: list[BaseException] = []  # of attempts that failed
         self.pause_until: float | None = None  # by the loop's clock, while it waits in between
-        self.lingering: ThreadCall | None = None  # a thread that was given up
+        self.lingering: ThreadCall | Outliving | None = None  # what was given up, and goes on
+        self.place: Place | None = None  # where its task runs, if that is not here
         self.thread_began = True  # False: it was cancelled before its thread began
 
 
@@ -42,8 +54,9 @@ class Bodies:
     """Calls tasks and expanders, on the loop or in threads, and in time.
 
     ``core`` calls a method of the scheduler on behalf of a node, ``grow`` makes what its task adds
-    nodes with, ``is_cancelled`` tells whether it is to stop, and ``on_retry`` hears of every
-    attempt that is to be followed by another.
+    nodes with, ``is_cancelled`` tells whether it is to stop, ``is_needed`` whether its result is
+    needed here as soon as its task is done, and ``on_retry`` hears of every attempt that is to be
+    followed by another.
     """
 
     def __init__(
@@ -58,6 +71,7 @@ class Bodies:
         core: Callable[..., Any],
         grow: Callable[[str], Any],
         is_cancelled: Callable[[str], bool],
+        is_needed: Callable[[str], bool],
         on_retry: Callable[[str, int, float, BaseException], None],
     ) -> None:
         self._host = host
@@ -70,7 +84,9 @@ class Bodies:
         self._grow = grow
         # What dependents get of a node where that is not, or not yet, the result of its record.
         self.values: dict[str, Any] = {}
+        self.away: Away  # is set before any node runs
         self._is_cancelled = is_cancelled
+        self._is_needed = is_needed
         self._on_retry = on_retry
         self.threads: set[ThreadCall] = set()
         self.notes: dict[str, Note] = {}
@@ -94,12 +110,17 @@ class Bodies:
             call.raise_error()
             return await self._outcome(name, call, inf, None)
         attempt = self._on_thread if name in self._scheduler.on_threads else self._on_loop
+        if self.away.remote:
+            await self.bring(name, policy)
         if policy is None:
             return await attempt(name, task, *self.arguments(name), None)
         note = self.note(name)
         note.attempts = 0
+        if policy.runner != LOCAL:
+            attempt = partial(self._elsewhere, policy)
         while True:
-            arguments, keywords = self.arguments(name)  # anew: a task may change what it gets
+            # Anew each time: a task may change what it gets.
+            arguments, keywords = self.arguments(name, policy)
             note.attempts += 1
             began, before = perf_counter(), note.seconds
             try:
@@ -152,7 +173,15 @@ class Bodies:
         if self._is_cancelled(name):
             await sleep_forever()  # the cancellation is on its way here
 
-    def arguments(self, name: str) -> tuple[list[Any], dict[str, Any]]:
+    async def bring(self, name: str, policy: NodePolicy | None = None) -> None:
+        """Fetch what a node's task is called with, and is kept elsewhere."""
+        if name in self._parameters:
+            met = self._core(self._scheduler.met, name)
+            await self.away.bring(met, self.away.runner(policy))
+
+    def arguments(
+        self, name: str, policy: NodePolicy | None = None
+    ) -> tuple[list[Any], dict[str, Any]]:
         """Return what a node's task is called with."""
         parameters = self._parameters.get(name)
         if parameters is None:
@@ -168,16 +197,56 @@ class Bodies:
                 parameter,
             )
         met = self._core(self._scheduler.met, name)
-        if self.values:
+        if self.away.remote:
+            inputs = self._given(met, self.away.runner(policy))
+        elif self.values:
             inputs = {source: self.value(source) for source in met}
         else:
             inputs = {source: results[source].result for source in met}
-        grow = self._grow(name) if GROW in parameters.names() else None
+        grow = None
+        if GROW in parameters.names():
+            if policy is not None and policy.runner != LOCAL:
+                raise refuse_grow(name, policy.runner)
+            grow = self._grow(name)
         return parameters.fill(inputs, grow)
+
+    def _given(self, sources: Iterable[str], runner: Runner | None) -> dict[str, Any]:
+        remote = self.away.remote
+        return {
+            source: self.away.given(source, runner) if source in remote else self.value(source)
+            for source in sources
+        }
 
     def value(self, name: str) -> Any:
         """Return what dependents get of a node."""
         return self.values[name] if name in self.values else self._results[name].result
+
+    async def _elsewhere(
+        self,
+        policy: NodePolicy,
+        name: str,
+        task: Callable[..., Any],
+        arguments: list[Any],
+        keywords: dict[str, Any],
+        timeout: float | None,
+    ) -> tuple[Any, float]:
+        """Have a task called by its runner, whose slot is free again when it is done."""
+
+        def in_time(call: Awaitable[Any]) -> Awaitable[Any]:
+            return self.in_time(name, call, due(timeout), timeout)
+
+        value, seconds = await self.away.run(name, policy, task, arguments, keywords, in_time)
+        self._core(self._scheduler.leave_runner, name)
+        if isinstance(value, Result) and self._is_needed(name):
+            value = await self.away.value(name)
+        return value, seconds
+
+    def delay(self, name: str, timeout: float | None) -> None:
+        """Let the time of a call begin now."""
+        if timeout is not None and name in self._scopes:
+            scope, _ = self._scopes[name]
+            scope.deadline = current_time() + timeout
+            self._scopes[name] = scope, perf_counter() + timeout
 
     async def _on_loop(
         self,

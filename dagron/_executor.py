@@ -20,9 +20,10 @@ from dagron._limits import Limits, read_sizes
 from dagron._logs import WARNING, log
 from dagron._modification import ExpanderFunction
 from dagron._names import checked_name, did_you_mean, shown
-from dagron._policy import NodePolicy, checked_policy
+from dagron._policy import LOCAL, NodePolicy, checked_policy
 from dagron._results import ExecutionResult
 from dagron._run import Run
+from dagron._runner import Runner, checked_runners, unknown_runner
 from dagron._settings import Settings
 from dagron._shell import Shell
 
@@ -75,9 +76,16 @@ class DynamicExecutor:
     that depends on it has ended: it is in no graph and no ``node_results`` any more, but in all
     counts and families. Nodes that failed, were skipped or cancelled always stay.
 
+    ``runners`` maps names to runners, such as those in `dagron.runners`: a node whose policy says
+    ``NodePolicy(runner="big")`` has its task's body run by the runner of that name, in other
+    processes or on a cluster; everything else stays here. ``runner`` is the one for nodes that name
+    none; ``"local"``, the default, is this process. A run enters its runners, and leaves them at
+    its end; a runner that is to outlive it is entered around it: ``async with runner: ...``.
+
     An executor keeps no state of a run, and never changes its DAG: any number of runs may use it at
     once. Raises `TypeError` or `ValueError` that name the parameter and the value,
-    `UnknownGroupError` for a policy whose group has no limit, and `TaskSignatureError` for an
+    `UnknownGroupError` for a policy whose group has no limit, `UnknownRunnerError` for one whose
+    runner is none of ``runners``, and `TaskSignatureError` for an
     expander that cannot be called with these arguments.
     """
 
@@ -96,6 +104,8 @@ class DynamicExecutor:
         observers: Iterable[Callable[[Event], object]] = (),
         detect_blocking: float | None = None,
         keep: Word = "all",
+        runners: Mapping[str, Runner] | None = None,
+        runner: str = LOCAL,
     ) -> None:
         if not isinstance(dag, DAG):
             help = "write dagron.DAG.builder().add_node(...).build()"
@@ -121,19 +131,22 @@ class DynamicExecutor:
             counted("max_nodes", max_nodes),
             counted("max_depth", max_depth),
             limits,
-            checked_policy(policy),
+            _with_runner(checked_policy(policy), runner),
             on_failure == "cancel",
             _checked_observers(observers),
             seconds("detect_blocking", detect_blocking),
             checked_word("keep", keep),
+            checked_runners(runners),
         )
-        self._check_groups()
+        self._check_policies()
 
-    def _check_groups(self) -> None:
+    def _check_policies(self) -> None:
         policies = {f"node {name!r:.60}": p for name, p in self._dag._graph.policies.items()}
         if self._settings.policy is not None:
             policies["the executor's policy"] = self._settings.policy
         for where, policy in policies.items():
+            if policy.runner != LOCAL and policy.runner not in self._settings.runners:
+                raise unknown_runner(policy.runner, self._settings.runners, where)
             for group in policy.groups:
                 if group not in self._settings.groups:
                     raise unknown_group(group, self._settings.groups, where)
@@ -310,6 +323,18 @@ class DynamicExecutor:
                 f"execute({{{lost[0]!r:.60}: ...}})",
                 lost,
             )
+
+
+def _with_runner(policy: NodePolicy | None, runner: str) -> NodePolicy | None:
+    """Return the default policy with the runner of nodes that name none."""
+    if runner == LOCAL:
+        return policy
+    if policy is not None and "runner" in policy.given and policy.runner != runner:
+        raise ValueError(
+            f"runner={runner!r:.60}, and the policy says {policy.runner!r:.60}\n"
+            f"  help: say it in one of the two places"
+        )
+    return NodePolicy(runner=runner).over(policy)
 
 
 def _check_mapping(parameter: str, value: object, what: str) -> None:

@@ -2,8 +2,8 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack
 from contextvars import copy_context
 from math import inf
 from time import perf_counter
@@ -20,6 +20,7 @@ from anyio import (
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
+from dagron._away import Away, entered, refuse_grow
 from dagron._backend import Host
 from dagron._blame import Blame
 from dagron._blocking import watching
@@ -29,17 +30,20 @@ from dagron._collect import collect
 from dagron._conditions import Conditions
 from dagron._current import Here, NodeHost, check_calling_thread, here
 from dagron._drains import Drain, Drained, Drains
-from dagron._errors import TaskSignatureError
+from dagron._errors import RunnerLostError, TaskSignatureError
 from dagron._family import Tally
 from dagron._graph import DAG
 from dagron._growing import Grow, Growing
-from dagron._lanes import Lanes, Pool
+from dagron._landing import GROW
+from dagron._lanes import Lanes, Pool, SharedPool
 from dagron._limits import Limits, held_by_callers
 from dagron._logs import DEBUG, log
 from dagron._node_result import NodeResult
+from dagron._policy import LOCAL
 from dagron._raised import broken_open, internal_error, keyboard_interrupt, leaves
 from dagron._reports import Reports
 from dagron._results import ExecutionResult
+from dagron._runner import post_of
 from dagron._scheduler import Scheduler
 from dagron._settings import Settings
 from dagron._slots import Slots
@@ -82,6 +86,7 @@ class Hosting(ABC):
         "_interrupt",
         "_lanes",
         "_limited",
+        "_lost",
         "_may_drain",
         "_on_threads",
         "_parameters",
@@ -145,11 +150,15 @@ class Hosting(ABC):
                 policy=settings.policy,
                 lanes=self._lanes,
                 keep=settings.keep,
+                posts=self._posts(),
             )
         except Exception as bug:
             raise internal_error(bug) from bug
         self._on_threads = self.scheduler.on_threads
         self._policies = self.scheduler.policies
+        for name, policy in self._policies.items() if settings.runners else ():
+            if policy.runner != LOCAL and self._grows(name):
+                raise refuse_grow(name, policy.runner)
         self._may_drain = settings.max_concurrency is None  # else a node needs more than a thread
         self.results: dict[str, NodeResult] = {}
         self.stream = Stream(
@@ -189,14 +198,24 @@ class Hosting(ABC):
         self._attached = 0  # for how many reasons shared limits are in use: the run, and threads
         self._reports: Reports
         self._interrupt: KeyboardInterrupt | None = None
+        self._lost: RunnerLostError | None = None
         self._bug: Exception | None = None
 
     def _pools(self) -> Mapping[str, Pool]:
         if self.limits is None:
             return {name: Pool(name, size) for name, size in self._settings.limits.items()}  # type: ignore[union-attr]
-        self._lanes.shared = tuple(self.limits.pools.values())
-        self._lanes.wake = self._wake_up
+        self._share(self.limits.pools.values())
         return self.limits.pools
+
+    def _posts(self) -> Mapping[str, Pool]:
+        posts = {name: post_of(name, runner) for name, runner in self._settings.runners.items()}
+        if posts:
+            self._share(posts.values())
+        return posts
+
+    def _share(self, pools: Iterable[SharedPool]) -> None:
+        self._lanes.shared += tuple(pools)
+        self._lanes.wake = self._wake_up
 
     # -- the host task
 
@@ -212,7 +231,12 @@ class Hosting(ABC):
             await checkpoint_if_cancelled()
             self._find_host()
             with self._watching():
-                result = await self._main()
+                if not self._settings.runners:
+                    result = await self._main()
+                else:
+                    async with AsyncExitStack() as stack:
+                        await entered(stack, self._settings.runners)
+                        result = await self._main()
             return result
         finally:
             self._wind_up(result)
@@ -298,7 +322,18 @@ class Hosting(ABC):
             core=self._core,
             grow=self._grow_handle,
             is_cancelled=self.is_cancelled,
+            is_needed=self._is_needed,
             on_retry=self._reports.retrying,
+        )
+        self.bodies.away = Away(
+            self._settings.runners,
+            self.id,
+            self.results,
+            note=self.bodies.note,
+            place=self._reports.placed,
+            progress=self._reports.progress,
+            delay=self.bodies.delay,
+            lost=self._lose_runner,
         )
         self.growing = Growing(
             host,
@@ -312,6 +347,10 @@ class Hosting(ABC):
             is_cancelled=self.is_cancelled,
         )
 
+    def _grows(self, name: str) -> bool:
+        parameters = self._parameters.get(name)
+        return parameters is not None and GROW in parameters.names()
+
     def _grow_handle(self, name: str) -> Grow:
         return self.growing.handle(name)
 
@@ -320,6 +359,14 @@ class Hosting(ABC):
         if self._group is None:  # nothing has run
             return self.results[name].result
         return self.bodies.value(name)
+
+    def _is_needed(self, name: str) -> bool:
+        """Tell whether a node's result is needed here as soon as its task is done."""
+        return (
+            name in self._expanders
+            or bool(self.growing.folds)
+            or bool(self.scheduler.conditions(name))
+        )
 
     def _watching(self) -> AbstractContextManager[None]:
         threshold = self._settings.detect_blocking
@@ -365,6 +412,8 @@ class Hosting(ABC):
             log(DEBUG, self.id, None, "run %s ended", self.id)
         if self._interrupt is not None:
             raise self._interrupt from None
+        if self._lost is not None:
+            raise self._lost
         if self._bug is None and (self._handles or self.drains.threads):
             raise broken_open(None, [*self._handles] or [WORKER])
         if self._bug is None:
@@ -374,6 +423,10 @@ class Hosting(ABC):
                     self.scheduler.cancel_rest()
                 self.stream.catch_up()
                 self._forget_spare()
+            except Exception as bug:
+                raise internal_error(bug) from bug
+            await self.bodies.away.bring_home()
+            try:
                 return collect(
                     self.scheduler,
                     self.results,
@@ -461,6 +514,8 @@ class Hosting(ABC):
         task = self._tasks.get(name)
         if task is None or name in self._policies or name in self._expanders:
             return None
+        if self.bodies.away.remote:  # what it gets may have to be fetched
+            return None
         if not self._may_drain or self.growing.folds:
             return None
         if name not in self._parameters:
@@ -527,6 +582,11 @@ class Hosting(ABC):
         except Exception as bug:
             self._crash(bug)
         self.stream.catch_up()
+
+    def _lose_runner(self, error: RunnerLostError) -> None:
+        """End the run: what was to run there cannot, and is cancelled."""
+        self._lost = self._lost or error
+        self._cut_short(str(error).partition("\n")[0])
 
     def _stop(self) -> None:
         """Cancel everything: `main` says afterwards why."""

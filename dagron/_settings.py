@@ -7,6 +7,7 @@ from dagron._events import Event
 from dagron._keep import Word
 from dagron._limits import Limits
 from dagron._policy import NodePolicy
+from dagron._runner import Runner
 
 
 class Settings(NamedTuple):
@@ -22,6 +23,7 @@ class Settings(NamedTuple):
     observers: tuple[Callable[[Event], object], ...]
     detect_blocking: float | None
     keep: Word
+    runners: dict[str, Runner]
 
     @property
     def groups(self) -> Collection[str]:
