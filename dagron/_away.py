@@ -210,6 +210,10 @@ class _Line:
         self.seconds: float = 0.0
         self._is_told = False
 
+    def queued(self) -> None:
+        if self._note is not None:
+            self._away.delay(self._name, None)
+
     def placed(self, worker: str) -> None:
         if self._note is None:
             return

@@ -237,16 +237,16 @@ class Bodies:
 
         value, seconds = await self.away.run(name, policy, task, arguments, keywords, in_time)
         self._core(self._scheduler.leave_runner, name)
-        if isinstance(value, Result) and self._is_needed(name):
+        if isinstance(value, Result) and (value.is_wanted or self._is_needed(name)):
             value = await self.away.value(name)
         return value, seconds
 
     def delay(self, name: str, timeout: float | None) -> None:
-        """Let the time of a call begin now."""
-        if timeout is not None and name in self._scopes:
+        """Let the time of a call begin now, or not yet: for None."""
+        if name in self._scopes:
             scope, _ = self._scopes[name]
-            scope.deadline = current_time() + timeout
-            self._scopes[name] = scope, perf_counter() + timeout
+            scope.deadline = due(timeout)
+            self._scopes[name] = scope, inf if timeout is None else perf_counter() + timeout
 
     async def _on_loop(
         self,

@@ -16,6 +16,9 @@ from dagron._policy import LOCAL
 class Line(Protocol):
     """The line from a call back to its run, for the event loop of the run."""
 
+    def queued(self) -> None:
+        """Tell that the call waits for a worker: until it is `placed`, no time counts."""
+
     def placed(self, worker: str) -> None:
         """Tell on which worker the body runs from now on: a `NodePlaced` event.
 
@@ -104,12 +107,14 @@ class Result:
     """A result that stays where it was computed, until somebody here needs it.
 
     A runner returns one of its own. ``runner`` is the runner: its calls take it as an argument.
+    ``is_wanted`` says that its value is to be fetched at once, whoever needs it.
     """
 
-    __slots__ = ("__weakref__", "runner")
+    __slots__ = ("__weakref__", "is_wanted", "runner")
 
-    def __init__(self, runner: "RemoteRunner") -> None:
+    def __init__(self, runner: "RemoteRunner", *, is_wanted: bool = False) -> None:
         self.runner = runner
+        self.is_wanted = is_wanted
 
 
 class RemoteRunner(Runner, Protocol):

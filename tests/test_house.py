@@ -110,6 +110,8 @@ ROOMS = {
         "_travel",
         "_worker",
         "_process",
+        "_at_dask",
+        "_dask",
         "__init__",
     ),
 }

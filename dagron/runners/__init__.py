@@ -7,10 +7,12 @@ from dagron._errors import MissingExtraError
 from dagron._runner import Call, Line, Lost, Result, Runner
 
 if TYPE_CHECKING:
+    from dagron.runners._dask import DaskRunner
     from dagron.runners._process import ProcessRunner
 
 __all__ = [
     "Call",
+    "DaskRunner",
     "Line",
     "Lost",
     "ProcessRunner",
@@ -20,6 +22,7 @@ __all__ = [
 
 # Each is imported with what it needs when it is asked for: its module, and the extra.
 _ON_USE = {
+    "DaskRunner": ("dagron.runners._dask", "dask"),
     "ProcessRunner": ("dagron.runners._process", "process"),
 }
 
