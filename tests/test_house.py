@@ -107,6 +107,7 @@ ROOMS = {
     ),
     "runners": (
         "_entries",
+        "_pickles",
         "_travel",
         "_worker",
         "_process",

@@ -37,8 +37,8 @@ class Box(NamedTuple):
     """A node, or many nodes of one family that are folded into one box.
 
     ``counts`` says of a folded box how many of its nodes have which status, and is empty for a
-    node. ``origin`` says who added the node while the graph ran, ``fate`` who removed it;
-    ``detail`` is the rest of what is worth knowing.
+    node. ``origin`` says who added the node while the graph ran, ``fate`` who removed it, ``place``
+    where it ran, if not in the process of the run; ``detail`` is the rest of what is worth knowing.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Box(NamedTuple):
     origin: str = ""
     fate: str = ""
     detail: str = ""
+    place: str = ""
 
     @property
     def is_fold(self) -> bool:
@@ -59,7 +60,7 @@ class Box(NamedTuple):
 
     def captions(self) -> list[str]:
         """Return the lines below the name, but for the counts."""
-        return [line for line in (self.origin, self.fate) if line]
+        return [line for line in (self.place, self.origin, self.fate) if line]
 
 
 class Link(NamedTuple):

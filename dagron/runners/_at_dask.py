@@ -7,7 +7,8 @@ from distributed import get_worker
 
 from dagron._errors import Cancelled
 from dagron._results import error_text
-from dagron.runners._travel import Host, dumped, perform, portable
+from dagron.runners._pickles import dumped, portable
+from dagron.runners._travel import Host, perform
 
 BEGAN, ENDED, PROGRESS = "began", "ended", "progress"
 

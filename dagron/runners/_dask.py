@@ -18,7 +18,8 @@ from dagron._runner import Call, Line, Lost, Result
 from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried
 from dagron.runners._at_dask import call as call_there
 from dagron.runners._entries import Entries, backend_name, boxed, checked_variables
-from dagron.runners._travel import loaded, packed
+from dagron.runners._pickles import loaded
+from dagron.runners._travel import packed
 
 AHEAD = 16  # calls per thread of the cluster, most of them in line there, so that it never idles
 LARGE = 1_000_000  # bytes of a call beyond which it goes to a worker, and not by the scheduler

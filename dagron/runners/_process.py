@@ -29,7 +29,8 @@ from dagron._checks import counted
 from dagron._errors import WorkerLostError
 from dagron._runner import Call
 from dagron.runners._entries import Entries, backend_name, boxed, checked_variables
-from dagron.runners._travel import loaded, packed
+from dagron.runners._pickles import loaded
+from dagron.runners._travel import packed
 from dagron.runners._worker import CALL, ERROR, HEADER, PROGRESS, READY, SECONDS
 
 GONE = (EndOfStream, IncompleteRead, BrokenResourceError, ClosedResourceError, OSError)

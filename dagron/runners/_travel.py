@@ -3,14 +3,12 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from pickle import HIGHEST_PROTOCOL
 from time import perf_counter
 from traceback import format_exception
 from types import CoroutineType
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
-import cloudpickle
 
 from dagron._calls import is_awaitable, refuse_coroutine
 from dagron._current import current_node
@@ -18,9 +16,9 @@ from dagron._errors import Cancelled, NotPicklableError
 from dagron._raised import forget_our_frames
 from dagron._results import error_text
 from dagron._runner import Call, Result
+from dagron.runners._pickles import PICKLING, dumped, loaded
 
 T = TypeVar("T")
-PICKLING = Exception  # what pickling may raise: whatever the user's __reduce__ does
 
 
 class Parcel(NamedTuple):
@@ -81,17 +79,6 @@ def _is_set(variable: ContextVar[Any]) -> bool:
     except LookupError:
         return False
     return True
-
-
-def dumped(value: Any) -> bytes:
-    """Pickle a value, lambdas and closures too."""
-    pickled: bytes = cloudpickle.dumps(value, protocol=HIGHEST_PROTOCOL)
-    return pickled
-
-
-def loaded(pickled: bytes | memoryview) -> Any:
-    """Return the value that was pickled."""
-    return cloudpickle.loads(pickled)
 
 
 def _blamed(parcel: Parcel, error: BaseException) -> NotPicklableError:
@@ -239,16 +226,6 @@ def _awaited(value: Any, parcel: Parcel, host: Host) -> Any:
 
 
 GLANCE = 0.1  # seconds between two looks whether an awaitable is to be stopped
-
-
-def portable(value: T) -> T:
-    """Return the value, or raise if it could not travel on. Its buffers are not copied for that."""
-    cloudpickle.dumps(value, protocol=HIGHEST_PROTOCOL, buffer_callback=_leave_out)
-    return value
-
-
-def _leave_out(buffer: object) -> None:
-    """Take a buffer out of the pickle."""
 
 
 def _not_loaded(where: str, error: BaseException) -> NotPicklableError:

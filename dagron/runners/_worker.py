@@ -14,7 +14,8 @@ from threading import Lock, Thread
 from time import perf_counter
 from typing import BinaryIO
 
-from dagron.runners._travel import Host, dumped, perform
+from dagron.runners._pickles import dumped
+from dagron.runners._travel import Host, perform
 
 HEADER = Struct(">cQ")
 SECONDS = Struct(">d")
