@@ -213,7 +213,9 @@ class Bodies:
     def _given(self, sources: Iterable[str], runner: Runner | None) -> dict[str, Any]:
         remote = self.away.remote
         return {
-            source: self.away.given(source, runner) if source in remote else self.value(source)
+            source: self.value(source)
+            if source in self.values or source not in remote
+            else self.away.given(source, runner)
             for source in sources
         }
 

@@ -79,7 +79,7 @@ class DaskRunner:
         self._keep_remote = keep_remote
         self._carry = checked_variables(carry)
         self._timeout = finite("timeout", timeout)
-        self._entries = Entries(self)
+        self._entries = Entries("DaskRunner", self._connect, self._disconnect)
         self._slots = self._given_slots
         self._client: Any = None
         self._topic = ""
@@ -100,12 +100,7 @@ class DaskRunner:
                 "a DaskRunner works on asyncio, as Dask does, and this is trio\n"
                 "  help: write backend='asyncio', or anyio.run(main, backend='asyncio')"
             )
-        if self._entries.enter():
-            try:
-                await self._connect()
-            except BaseException:
-                self._entries.leave()
-                raise
+        await self._entries.enter()
         return self
 
     async def _connect(self) -> None:
@@ -137,13 +132,14 @@ class DaskRunner:
         traceback: TracebackType | None,
     ) -> None:
         """Disconnect, if it is left for the last time; the cluster frees what it has kept."""
-        if self._entries.leave():
-            client, self._client = self._client, None
-            calls, self._calls = self._calls, {}
-            for sent in calls.values():
-                sent.end()
-            with CancelScope(shield=True):
-                await client._close(fast=client.status != "running")
+        await self._entries.leave()
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        calls, self._calls = self._calls, {}
+        for sent in calls.values():
+            sent.end()
+        await client._close(fast=client.status != "running")
 
     # -- calls
 

@@ -1,44 +1,76 @@
 """What all runners do when they are entered, and with what users give them."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 
+from anyio import CancelScope, Lock
 from anyio.lowlevel import current_token
 
 from dagron._threads import Boxed
 
 
 class Entries:
-    """How often a runner is entered, and in which event loop."""
+    """How often a runner is entered, and in which event loop.
 
-    def __init__(self, runner: object) -> None:
-        self._what = type(runner).__name__
+    ``begin`` is called when it is entered while it is not, and ``end`` when it was left as often as
+    entered; who comes while either is on waits for it.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        begin: Callable[[], Awaitable[None]],
+        end: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._what = what
+        self._begin = begin
+        self._end = end
         self._count = 0
         self._loop: object = None
+        self._turn: Lock
+        self._is_begun = False
 
-    def enter(self) -> bool:
-        """Count one more; tell whether it is the first."""
+    async def enter(self) -> None:
+        """Count one more."""
         loop = current_token().native_token
-        if self._count and self._loop is not loop:
+        if self._loop is None:
+            self._loop, self._turn = loop, Lock()
+        if self._loop is not loop:
             raise RuntimeError(
                 f"this {self._what} is in use on another event loop\n"
                 f"  help: give each event loop a {self._what} of its own"
             )
-        self._loop = loop
         self._count += 1
-        return self._count == 1
+        try:
+            async with self._turn:
+                if not self._is_begun:
+                    await self._begin()
+                    self._is_begun = True
+        except BaseException:
+            self._count -= 1
+            if not (self._count or self._is_begun):
+                self._loop = None
+            raise
 
-    def leave(self) -> bool:
-        """Count one less; tell whether it was the last."""
+    async def leave(self) -> None:
+        """Count one less."""
         self._count -= 1
-        if not self._count:
-            self._loop = None
-        return not self._count
+        if self._count:
+            return
+        with CancelScope(shield=True):
+            async with self._turn:
+                if not self._count:
+                    self._is_begun = False
+                    try:
+                        await self._end()
+                    finally:
+                        if not self._count:
+                            self._loop = None
 
     def check(self) -> None:
         """Raise if it is not entered."""
-        if not self._count:
+        if not self._is_begun:
             raise RuntimeError(
                 f"this {self._what} is not entered\n  help: write async with runner: ..."
             )

@@ -73,7 +73,7 @@ class ProcessRunner:
         self._workers = count if workers is None else counted("workers", workers)
         self._memory = None if memory_limit is None else counted("memory_limit", memory_limit)
         self._carry = checked_variables(carry)
-        self._entries = Entries(self)
+        self._entries = Entries("ProcessRunner", self._begin, self._end)
         self._idle: deque[_Worker] = deque()
         self._limiter: CapacityLimiter
         self._backend = ""
@@ -85,10 +85,12 @@ class ProcessRunner:
 
     async def __aenter__(self) -> Self:
         """Begin to keep processes; none is started before it is needed."""
-        if self._entries.enter():
-            self._limiter = CapacityLimiter(self._workers)
-            self._backend = backend_name()
+        await self._entries.enter()
         return self
+
+    async def _begin(self) -> None:
+        self._limiter = CapacityLimiter(self._workers)
+        self._backend = backend_name()
 
     async def __aexit__(
         self,
@@ -97,11 +99,12 @@ class ProcessRunner:
         traceback: TracebackType | None,
     ) -> None:
         """End the processes, if it is left for the last time."""
-        if self._entries.leave():
-            with CancelScope(shield=True):
-                async with create_task_group() as group:
-                    while self._idle:
-                        group.start_soon(self._idle.pop().end)
+        await self._entries.leave()
+
+    async def _end(self) -> None:
+        async with create_task_group() as group:
+            while self._idle:
+                group.start_soon(self._idle.pop().end)
 
     async def run(self, call: Call) -> Any:
         """Make the call in a process, which is killed if this is cancelled."""
