@@ -18,6 +18,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+import dagron
 from dagron import DAG, DynamicExecutor, NodePolicy
 from ways import GUARD
 
@@ -130,6 +131,19 @@ def holding(marks: Marks, name: str = "go") -> Callable[[], str]:
         return "held"
 
     return hold
+
+
+def working(marks: Marks) -> Callable[[], None]:
+    """Return a sync body that sets `began`, and works until it is cancelled."""
+
+    def work() -> None:
+        marks.add("pid", str(os.getpid()))
+        marks.set("began")
+        while True:
+            dagron.check_cancelled()
+            time.sleep(GLANCE)
+
+    return work
 
 
 def sleeping(marks: Marks) -> Callable[[], Any]:

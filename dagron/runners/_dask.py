@@ -322,8 +322,9 @@ def _address(cluster: Any) -> str:
     if isinstance(cluster, str) and cluster:
         return cluster
     if isinstance(cluster, Client):
-        cluster = cluster.scheduler
-    address = getattr(cluster, "scheduler_address", None) or getattr(cluster, "address", None)
+        address = getattr(cluster.scheduler, "addr", None) or cluster.scheduler.address
+    else:
+        address = getattr(cluster, "scheduler_address", None)
     if isinstance(address, str) and address:
         return address
     raise TypeError(
