@@ -309,6 +309,23 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
         there.close()
 
 
+@contextmanager
+def ray_started() -> Iterator[None]:
+    """A Ray of two processors on this machine, as a program starts its own."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        try:
+            yield
+            assert ray.is_initialized(), "a runner has shut down what it did not start"
+        finally:
+            ray.shutdown()
+
+
 def missing(where: str) -> Any:
     """The mark of tests of a runner that is skipped where its extra is not installed."""
     return pytest.mark.skipif(not HAS[where], reason=f"the extra {where!r} is not installed")

@@ -113,6 +113,8 @@ ROOMS = {
         "_process",
         "_at_dask",
         "_dask",
+        "_at_ray",
+        "_ray",
         "__init__",
     ),
 }

@@ -80,6 +80,13 @@ async def ran(on: Any, tasks: dict[str, Any], edges: str = "", **options: Any) -
         return await executor(on, edges, options=options, **policies).execute(tasks)
 
 
+async def placed(run: Any, node: str) -> None:
+    """Return when it is known here on which worker the body of the node runs."""
+    async for event in run.events():
+        if event.kind == "node_placed" and event.node == node:
+            return
+
+
 def lose(there: Cluster, pid: int) -> None:
     """Kill the worker of this process, and begin another in its place."""
     name = next(name for name, process in there.workers.items() if process.pid == pid)
@@ -201,7 +208,7 @@ async def test_a_worker_that_dies_fails_its_node(there: Cluster, marks: Marks) -
     with anyio.fail_after(2 * GUARD):
         dag = executor(runner(there.address), "a>b", **dict.fromkeys("abc"))
         async with dag.start(tasks) as run:
-            await marks.reached("began")
+            await placed(run, "a")
             await anyio.to_thread.run_sync(lose, there, int(marks.contents("pid")[0]))
         result = await run.wait()
     assert statuses(result) == {"a": "FAILED", "b": "SKIPPED", "c": "COMPLETED"}
@@ -225,7 +232,7 @@ async def test_a_node_whose_worker_died_is_tried_again(there: Cluster, marks: Ma
     with anyio.fail_after(2 * GUARD):
         dag = executor(runner(there.address), "a>b", a=local, b=NodePolicy(retry=QUICK))
         async with dag.start(tasks) as run:
-            await marks.reached("began")
+            await placed(run, "b")
             await anyio.to_thread.run_sync(lose, there, int(marks.contents("pid")[0]))
         result = await run.wait()
     assert result["b"].result == 2

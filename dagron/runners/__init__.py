@@ -9,6 +9,7 @@ from dagron._runner import Call, Line, Lost, Result, Runner
 if TYPE_CHECKING:
     from dagron.runners._dask import DaskRunner
     from dagron.runners._process import ProcessRunner
+    from dagron.runners._ray import RayRunner
 
 __all__ = [
     "Call",
@@ -16,6 +17,7 @@ __all__ = [
     "Line",
     "Lost",
     "ProcessRunner",
+    "RayRunner",
     "Result",
     "Runner",
 ]
@@ -24,6 +26,7 @@ __all__ = [
 _ON_USE = {
     "DaskRunner": ("dagron.runners._dask", "dask"),
     "ProcessRunner": ("dagron.runners._process", "process"),
+    "RayRunner": ("dagron.runners._ray", "ray"),
 }
 
 

@@ -41,11 +41,12 @@ def call(topic: bytes, pickled: bytes, *values: Any) -> Any:
     host = Host(lambda *numbers: tell(PROGRESS, *numbers), is_cancelled)
     try:
         value, _ = perform(pickled, values, host, f"the Dask worker {worker.address}", portable)
+        return value
     except BaseException as error:
-        raise Carried(dumped(error), error_text(error)) from None
+        failure = Carried(dumped(error), error_text(error))
     finally:
         tell(ENDED)
-    return value
+    raise failure  # not in there, where its context would be the error, which Dask pickles as well
 
 
 def _teller(worker: Any, topic: str, key: str) -> Callable[..., None]:

@@ -182,7 +182,7 @@ class DaskRunner:
             return result
         if isinstance(error, Carried):
             sent.is_running = False
-            raise boxed(loaded(error.pickled))
+            raise boxed(loaded(error.pickled), sent.call.node)
         if future.status == "cancelled":
             raise self._cancelled(sent.call.node, future)
         if isinstance(error, KilledWorker):

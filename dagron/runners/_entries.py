@@ -7,6 +7,7 @@ from typing import Any
 from anyio import CancelScope, Lock
 from anyio.lowlevel import current_token
 
+from dagron._errors import NotPicklableError
 from dagron._threads import Boxed
 
 
@@ -82,8 +83,10 @@ def backend_name() -> str:
     return "asyncio" if hasattr(loop, "call_soon_threadsafe") else "trio"
 
 
-def boxed(error: BaseException) -> BaseException:
-    """Return what to raise in a coroutine, which refuses a StopIteration."""
+def boxed(error: BaseException, node: str) -> BaseException:
+    """Return what to raise in a coroutine, which refuses a StopIteration, for a node's error."""
+    if isinstance(error, NotPicklableError):
+        error.node = error.node or node
     return Boxed(error) if isinstance(error, StopIteration) else error
 
 

@@ -1,6 +1,5 @@
 """How values travel: pickled by cloudpickle, and context variables beside what it can."""
 
-import copyreg
 import sys
 from collections import ChainMap
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from contextvars import Context, ContextVar
 from importlib import import_module
 from io import BytesIO
 from pickle import HIGHEST_PROTOCOL
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import cloudpickle
@@ -17,10 +16,10 @@ T = TypeVar("T")
 PICKLING = Exception  # what pickling may raise: whatever the user's __reduce__ does
 
 
-def dumped(value: Any) -> bytes:
+def dumped(value: Any, pickler: Any = None) -> bytes:
     """Pickle a value, lambdas and closures too."""
     file = BytesIO()
-    _Pickler(file, protocol=HIGHEST_PROTOCOL).dump(value)
+    (pickler or _Pickler)(file, protocol=HIGHEST_PROTOCOL).dump(value)
     return file.getvalue()
 
 
@@ -87,8 +86,10 @@ def _makeshift(token: str, name: str, *default: Any) -> ContextVar[Any]:
     return _made[token]
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    dispatch_table: ClassVar[ChainMap[Any, Any]] = ChainMap(
-        {ContextVar: _reduced},
-        getattr(cloudpickle.Pickler, "dispatch_table", copyreg.dispatch_table),
-    )
+def with_variables(pickler: Any) -> Any:
+    """Return a pickler that can do what this one can, and context variables."""
+    table = ChainMap({ContextVar: _reduced}, getattr(pickler, "dispatch_table", {}))
+    return type("Pickler", (pickler,), {"dispatch_table": table})
+
+
+_Pickler = with_variables(cloudpickle.Pickler)

@@ -124,7 +124,7 @@ class ProcessRunner:
                 self._idle.append(worker)
         call.line.took(seconds)
         if kind == ERROR:
-            raise boxed(value)
+            raise boxed(value, call.node)
         return value
 
     async def _worker(self, node: str) -> "_Worker":

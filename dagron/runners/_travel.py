@@ -39,7 +39,9 @@ class Slot(NamedTuple):
     at: int
 
 
-def packed(call: Call, backend: str, carry: Iterable[ContextVar[Any]]) -> tuple[bytes, list[Any]]:
+def packed(
+    call: Call, backend: str, carry: Iterable[ContextVar[Any]], pickler: Any = None
+) -> tuple[bytes, list[Any]]:
     """Return the call in one piece, and the results that are to come by themselves.
 
     Raises `NotPicklableError` that names the part which cannot travel.
@@ -50,7 +52,7 @@ def packed(call: Call, backend: str, carry: Iterable[ContextVar[Any]]) -> tuple[
     variables = {variable: variable.get() for variable in carry if _is_set(variable)}
     parcel = Parcel(call.function, arguments, keywords, call.node, backend, variables, _injected())
     try:
-        return dumped(tuple(parcel)), list(results.values())
+        return dumped(tuple(parcel), pickler), list(results.values())
     except PICKLING as error:
         raise _blamed(parcel, error) from error
 
