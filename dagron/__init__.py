@@ -32,6 +32,7 @@ from dagron._errors import (
     NodePoisonedError,
     NodeTimeoutError,
     NotAwaitedError,
+    NotPicklableError,
     RecordedError,
     RegistryClosedError,
     RegistryFullError,
@@ -39,11 +40,15 @@ from dagron._errors import (
     RunFailedError,
     RunFinishedError,
     RunInUseError,
+    RunnerError,
+    RunnerLostError,
     TaskSignatureError,
     UnknownGroupError,
     UnknownNodeError,
     UnknownRunError,
+    UnknownRunnerError,
     UnstorableError,
+    WorkerLostError,
 )
 from dagron._events import (
     Event,
@@ -55,6 +60,7 @@ from dagron._events import (
     NodeCompleted,
     NodeEvent,
     NodeFailed,
+    NodePlaced,
     NodeProgress,
     NodeReady,
     NodeRemoved,
@@ -73,7 +79,7 @@ from dagron._growing import Grow
 from dagron._keep import Fold
 from dagron._limits import Limits
 from dagron._modification import DynamicModification, DynamicNodeSpec
-from dagron._node_result import NodeResult
+from dagron._node_result import NodeResult, Place
 from dagron._policy import (
     NodePolicy,
     Retry,
@@ -87,6 +93,7 @@ from dagron._registered import LiveEvents, RegisteredRun, ServerSentEvents
 from dagron._registry import RunRegistry
 from dagron._results import ExecutionResult
 from dagron._run import Explanation, Run
+from dagron._runner import Runner
 from dagron._status import NodeStatus
 from dagron._stream import EventReader
 
@@ -146,6 +153,7 @@ __all__ = [
     "NodeCompleted",
     "NodeEvent",
     "NodeFailed",
+    "NodePlaced",
     "NodePoisonedError",
     "NodePolicy",
     "NodeProgress",
@@ -159,6 +167,8 @@ __all__ = [
     "NodeTimeoutError",
     "NotAwaitedError",
     "NotLoaded",
+    "NotPicklableError",
+    "Place",
     "RecordedError",
     "RecordedRun",
     "RegisteredRun",
@@ -174,13 +184,18 @@ __all__ = [
     "RunRegistry",
     "RunSnapshot",
     "RunStarted",
+    "Runner",
+    "RunnerError",
+    "RunnerLostError",
     "ServerSentEvents",
     "TaskSignatureError",
     "Trigger",
     "UnknownGroupError",
     "UnknownNodeError",
     "UnknownRunError",
+    "UnknownRunnerError",
     "UnstorableError",
+    "WorkerLostError",
     "all_done",
     "all_succeeded",
     "any_succeeded",

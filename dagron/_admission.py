@@ -11,7 +11,8 @@ class Admission:
 
     A node needs one of the worker slots if it runs in a thread, one of the places that
     ``max_concurrency`` bounds, and a slot of each of its groups. A node in flight that asks for
-    slots goes before nodes that are only ready.
+    slots goes before nodes that are only ready. A node whose body runs on a runner needs, instead
+    of a worker slot, one of that runner's until its body is done.
     """
 
     __slots__ = (
@@ -22,6 +23,8 @@ class Admission:
         "_places",
         "_pools",
         "_position",
+        "_posted",
+        "_posts",
         "_thread_lane",
         "_workers",
         "bounded",
@@ -37,15 +40,18 @@ class Admission:
         max_concurrency: int | None,
         pools: Mapping[str, Pool],
         lanes: Lanes,
+        posts: Mapping[str, Pool],
     ) -> None:
         self._lanes = lanes
         self._pools = pools
+        self._posts = posts  # the slots of each runner that has so many
+        self._posted: set[str] = set()  # the nodes whose last group is the slots of their runner
         self._groups: dict[str, Needs] = {}  # of the nodes that are in any
         self._workers = Pool("max_workers", max_workers)
         self._places = None
         if max_concurrency is not None:
             self._places = Pool("max_concurrency", max_concurrency)
-        self.bounded = self._places is not None or bool(pools)
+        self.bounded = self._places is not None or bool(pools) or bool(posts)
         self._loop_lane = lanes.lane(self._needs("", False))
         self._thread_lane = lanes.lane(self._needs("", True))
         # An entry in a lane counts only while `_place` has its position, so that a node that was
@@ -59,10 +65,14 @@ class Admission:
 
     # -- in line
 
-    def enrol(self, name: str, groups: tuple[str, ...]) -> None:
-        """Note which groups a node is in."""
-        if groups:
-            self._groups[name] = tuple(self._pools[group] for group in groups)
+    def enrol(self, name: str, groups: tuple[str, ...], runner: str) -> None:
+        """Note which groups a node is in, and on which runner its body runs."""
+        needs = tuple(self._pools[group] for group in groups)
+        if runner in self._posts:
+            needs += (self._posts[runner],)
+            self._posted.add(name)
+        if needs:
+            self._groups[name] = needs
 
     def add(self, name: str, on_thread: bool, priority: float) -> None:
         """Put a node that became ready in line."""
@@ -84,6 +94,7 @@ class Admission:
         """Drop a node that was removed."""
         self._place.pop(name, None)
         self._groups.pop(name, None)
+        self._posted.discard(name)
 
     def take(self, most: int) -> list[str]:
         """Give slots to up to ``most`` nodes whose turn it is, and return them."""
@@ -158,13 +169,31 @@ class Admission:
         self.working.remove(name)
         self._workers.give(self._lanes)
         if name in self.lingering:
-            self.lingering.remove(name)
-            for pool in self._groups.get(name, ()):
-                pool.give(self._lanes)
+            self._give_groups(name)
+
+    def _give_groups(self, name: str) -> None:
+        self.lingering.remove(name)
+        for pool in self._groups.get(name, ()):
+            pool.give(self._lanes)
+
+    def leave_runner(self, name: str) -> None:
+        """Take back the slot of a runner: the node's body is done, and what follows runs here."""
+        if name in self._posted:
+            self._posted.remove(name)
+            *groups, post = self._groups[name]
+            self._groups[name] = tuple(groups)
+            post.give(self._lanes)
 
     def linger(self, name: str) -> None:
-        """Note that a node's thread goes on beyond its end: its groups' slots stay taken."""
+        """Note that a node's body goes on beyond its end: its groups' slots stay taken."""
         self.lingering.add(name)
+
+    def end_lingering(self, name: str) -> None:
+        """Take back the slots of a node whose body went on beyond its end."""
+        if name in self.working:
+            self.return_worker(name)
+        else:
+            self._give_groups(name)
 
     def release(self, name: str) -> None:
         """Free a running node's slots, but for its worker's, and its groups' if that lingers."""
@@ -179,7 +208,8 @@ class Admission:
 
     def wait_outside(self) -> bool:
         """Tell whether nodes wait for what is not this run's: threads given up, or other runs."""
-        return bool(self.working or self.draining) or self._lanes.wait_outside()
+        is_taken = self.working or self.draining or self.lingering
+        return bool(is_taken) or self._lanes.wait_outside()
 
     def leave(self) -> None:
         """End the run's part in slots that it shares with other runs."""

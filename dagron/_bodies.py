@@ -1,6 +1,6 @@
 """The calls of user code that a node consists of: attempts at its task, then its expander."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from math import inf
 from time import perf_counter, time
@@ -10,14 +10,16 @@ from typing import Any, TypeAlias
 from anyio import CancelScope, CapacityLimiter, current_time, sleep, sleep_forever
 
 from dagron._around import Around
+from dagron._away import Away, Outliving, refuse_grow
 from dagron._backend import Host
 from dagron._calls import Expander, Parameters, refuse_coroutine
 from dagron._current import current_node, here
 from dagron._errors import Cancelled, NodeTimeoutError, TaskSignatureError
 from dagron._landing import GROW, unfilled
-from dagron._node_result import NodeResult
-from dagron._policy import NodePolicy, Retry
+from dagron._node_result import NodeResult, Place
+from dagron._policy import LOCAL, NodePolicy, Retry
 from dagron._raised import forget_our_frames, is_cancellation
+from dagron._runner import Result, Runner
 from dagron._scheduler import Scheduler
 from dagron._slots import Slots
 from dagron._threads import Call, ThreadCall, unboxed
@@ -38,6 +40,7 @@ class Note:
         "failed_before",
         "lingering",
         "pause_until",
+        "place",
         "seconds",
         "thread_began",
     )
@@ -49,7 +52,8 @@ class Note:
         self.earlier: list[tuple[float, float]] | None = None
         self.errors: list[BaseException] = []  # of attempts that failed
         self.pause_until: float | None = None  # by the loop's clock, while it waits in between
-        self.lingering: ThreadCall | None = None  # a thread that was given up
+        self.lingering: ThreadCall | Outliving | None = None  # what was given up, and goes on
+        self.place: Place | None = None  # where its task runs, if that is not here
         self.before = 0  # attempts in earlier lives of the run
         self.failed_before = 0  # those of them that failed, and were not cut off
         self.thread_began = True  # False: it was cancelled before its thread began
@@ -59,9 +63,10 @@ class Bodies:
     """Calls tasks and expanders, on the loop or in threads, and in time.
 
     ``core`` calls a method of the scheduler on behalf of a node, ``grow`` makes what its task adds
-    nodes with, ``is_cancelled`` tells whether it is to stop, ``on_retry`` hears of every attempt
-    that is to be followed by another, and ``on_attempt`` of every one that follows; ``around``
-    enters what is around each of them.
+    nodes with, ``is_cancelled`` tells whether it is to stop, ``is_needed`` whether its result is
+    needed here as soon as its task is done, ``on_retry`` hears of every attempt that is to be
+    followed by another, and ``on_attempt`` of every one that follows; ``around`` enters what is
+    around each of them.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Bodies:
         core: Callable[..., Any],
         grow: Callable[[str], Any],
         is_cancelled: Callable[[str], bool],
+        is_needed: Callable[[str], bool],
         on_retry: Callable[[str, int, float, BaseException], None],
         on_attempt: Callable[[str, int], None],
         around: Around | None,
@@ -90,7 +96,9 @@ class Bodies:
         self._grow = grow
         # What dependents get of a node where that is not, or not yet, the result of its record.
         self.values: dict[str, Any] = {}
+        self.away: Away  # is set before any node runs
         self._is_cancelled = is_cancelled
+        self._is_needed = is_needed
         self._on_retry = on_retry
         self._on_attempt = on_attempt
         self._around = around
@@ -116,14 +124,19 @@ class Bodies:
             call.raise_error()
             return await self._outcome(name, call, inf, None)
         attempt: Attempt = self._on_thread if name in self._scheduler.on_threads else self._on_loop
+        if policy is not None and policy.runner != LOCAL:
+            attempt = partial(self._elsewhere, policy)
         if self._around is not None:
             attempt = partial(self._surrounded, self._around, attempt)
+        if self.away.remote:
+            await self.bring(name, policy)
         if policy is None:
             return await attempt(name, task, *self.arguments(name), None)
         note = self.note(name)
         note.attempts = 0
         while True:
-            arguments, keywords = self.arguments(name)  # anew: a task may change what it gets
+            # Anew each time: a task may change what it gets.
+            arguments, keywords = self.arguments(name, policy)
             note.attempts += 1
             if note.attempts > 1:
                 self._on_attempt(name, note.before + note.attempts)
@@ -194,7 +207,15 @@ class Bodies:
         if self._is_cancelled(name):
             await sleep_forever()  # the cancellation is on its way here
 
-    def arguments(self, name: str) -> tuple[list[Any], dict[str, Any]]:
+    async def bring(self, name: str, policy: NodePolicy | None = None) -> None:
+        """Fetch what a node's task is called with, and is kept elsewhere."""
+        if name in self._parameters:
+            met = self._core(self._scheduler.met, name)
+            await self.away.bring(met, self.away.runner(policy))
+
+    def arguments(
+        self, name: str, policy: NodePolicy | None = None
+    ) -> tuple[list[Any], dict[str, Any]]:
         """Return what a node's task is called with."""
         parameters = self._parameters.get(name)
         if parameters is None:
@@ -210,16 +231,58 @@ class Bodies:
                 parameter,
             )
         met = self._core(self._scheduler.met, name)
-        if self.values:
+        if self.away.remote:
+            inputs = self._given(met, self.away.runner(policy))
+        elif self.values:
             inputs = {source: self.value(source) for source in met}
         else:
             inputs = {source: results[source].result for source in met}
-        grow = self._grow(name) if GROW in parameters.names() else None
+        grow = None
+        if GROW in parameters.names():
+            if policy is not None and policy.runner != LOCAL:
+                raise refuse_grow(name, policy.runner)
+            grow = self._grow(name)
         return parameters.fill(inputs, grow)
+
+    def _given(self, sources: Iterable[str], runner: Runner | None) -> dict[str, Any]:
+        remote = self.away.remote
+        return {
+            source: self.value(source)
+            if source in self.values or source not in remote
+            else self.away.given(source, runner)
+            for source in sources
+        }
 
     def value(self, name: str) -> Any:
         """Return what dependents get of a node."""
         return self.values[name] if name in self.values else self._results[name].result
+
+    async def _elsewhere(
+        self,
+        policy: NodePolicy,
+        name: str,
+        task: Callable[..., Any],
+        arguments: list[Any],
+        keywords: dict[str, Any],
+        timeout: float | None,
+    ) -> tuple[Any, float]:
+        """Have a task called by its runner, whose slot is free again when it is done."""
+
+        def in_time(call: Awaitable[Any]) -> Awaitable[Any]:
+            return self.in_time(name, call, due(timeout), timeout)
+
+        value, seconds = await self.away.run(name, policy, task, arguments, keywords, in_time)
+        self._core(self._scheduler.leave_runner, name)
+        if isinstance(value, Result) and (value.is_wanted or self._is_needed(name)):
+            value = await self.away.value(name)
+        return value, seconds
+
+    def delay(self, name: str, timeout: float | None) -> None:
+        """Let the time of a call begin now, or not yet: for None."""
+        if name in self._scopes:
+            scope, _ = self._scopes[name]
+            scope.deadline = due(timeout)
+            self._scopes[name] = scope, inf if timeout is None else perf_counter() + timeout
 
     async def _on_loop(
         self,

@@ -19,7 +19,9 @@ from dagron._landing import GROW, INPUTS, unfilled, unfilled_text
 from dagron._modification import DynamicModification, DynamicNodeSpec
 from dagron._names import close_names, question, uncallable
 from dagron._policy import NodePolicy
+from dagron._runner import Runner, runner_fault
 
+NO_RUNNERS: Mapping[str, Runner] = {}
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _SPECIAL = _GENERATOR | inspect.CO_VARARGS | inspect.CO_VARKEYWORDS  # a closer look is needed
@@ -318,11 +320,12 @@ def read_specs(
     by: Expander | None,
     known: Mapping[str, Expander],
     groups: Collection[str] = (),
+    runners: Mapping[str, Runner] = NO_RUNNERS,
 ) -> NewNodes:
     """Read the callables of the nodes that a modification adds; what is wrong becomes a fault.
 
     ``by`` is the expander that returned it, if one did, ``known`` the expanders by the names of
-    their nodes, and ``groups`` the groups that have a limit.
+    their nodes, ``groups`` the groups that have a limit, and ``runners`` what nodes may run on.
     """
     on_threads: list[str] = []
     parameters: dict[str, Parameters] = {}
@@ -334,6 +337,8 @@ def read_specs(
         name = spec.name
         if spec.policy is not None:
             faults += _group_faults(name, spec.policy, groups)
+            if fault := runner_fault(name, spec.policy.runner, runners):
+                faults.append(fault)
         try:
             if spec.expander is not None:
                 expanders[name] = _read_spec_expander(name, spec.expander, by, known)

@@ -59,8 +59,7 @@ class Durable(Hosting):
                     is_clean = True
                     return recorded
             self._begin_ledger(book)
-            with self._watching():
-                result = await self._main()
+            result = await self._main_with_runners()
             assert self._ledger is not None, "the run is on"
             if result.reason is None or self._cut_by_failure:
                 await self._outlast(partial(self._ledger.finish, ending(result)))

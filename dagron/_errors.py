@@ -86,6 +86,64 @@ class UnknownGroupError(DagronError, KeyError):
         self.close = tuple(close)
 
 
+class UnknownRunnerError(DagronError, KeyError):
+    """A policy names a runner that the executor's ``runners`` do not have; ``runner`` says which.
+
+    ``close`` has the known names that resemble it.
+    """
+
+    def __init__(self, message: str, runner: str = "", close: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.runner = runner
+        self.close = tuple(close)
+
+
+class RunnerError(DagronError, RuntimeError):
+    """The runner of a node could not do what it was to; ``node`` says which node's."""
+
+    def __init__(self, message: str, node: str = "") -> None:
+        super().__init__(message)
+        self.node = node
+
+
+class WorkerLostError(RunnerError):
+    """The worker that ran a node's body, or had its result, is gone.
+
+    ``worker`` names it, and ``exit_code`` is that of its process where it is known: a negative one
+    is the signal that ended it.
+    """
+
+    def __init__(
+        self, message: str, node: str = "", worker: str = "", exit_code: int | None = None
+    ) -> None:
+        super().__init__(message, node)
+        self.worker = worker
+        self.exit_code = exit_code
+
+
+class RunnerLostError(RunnerError):
+    """A runner as a whole is gone, such as the scheduler of a cluster, or cannot be reached.
+
+    It ends the run, and is raised when the other nodes have ended: those that had not finished are
+    cancelled. ``runner`` is the name of the runner.
+    """
+
+    def __init__(self, message: str, node: str = "", runner: str = "") -> None:
+        super().__init__(message, node)
+        self.runner = runner
+
+
+class NotPicklableError(RunnerError, TypeError):
+    """A task, an argument, a result or an exception cannot travel to a worker or back.
+
+    ``what`` says which; ``__cause__``, or a note, is what the attempt has raised.
+    """
+
+    def __init__(self, message: str, node: str = "", what: str = "") -> None:
+        super().__init__(message, node)
+        self.what = what
+
+
 class ConditionError(DagronError, RuntimeError):
     """A condition raised, or gave no answer; ``edge`` says where, ``__cause__`` what it raised.
 
@@ -140,7 +198,7 @@ class Fault:
     """One thing that is wrong with a modification: a kind, the node it is about, and the words.
 
     ``kind`` is one of ``"duplicate"``, ``"unknown"``, ``"started"``, ``"edge"``, ``"cycle"``,
-    ``"limit"``, ``"group"``, ``"signature"``, ``"stale"`` and ``"invalid"``.
+    ``"limit"``, ``"group"``, ``"runner"``, ``"signature"``, ``"stale"`` and ``"invalid"``.
     """
 
     kind: str

@@ -79,6 +79,15 @@ class NodeStarted(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class NodePlaced(NodeEvent):
+    """An attempt at the node's body, counted from 1, runs on this worker of this runner."""
+
+    runner: str
+    worker: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeProgress(NodeEvent):
     """The node's task reported how far it is: see `progress`."""
 

@@ -22,10 +22,11 @@ from dagron._limits import Limits, read_sizes
 from dagron._logs import WARNING, log
 from dagron._modification import ExpanderFunction
 from dagron._names import checked_name, checked_run_id, did_you_mean, shown
-from dagron._policy import NodePolicy, checked_policy
+from dagron._policy import LOCAL, NodePolicy, checked_policy
 from dagron._results import ExecutionResult
 from dagron._rows import JournalLike
 from dagron._run import Run
+from dagron._runner import Runner, checked_runners, unknown_runner
 from dagron._settings import Settings
 from dagron._shell import Shell
 
@@ -89,9 +90,16 @@ class DynamicExecutor:
     `Journal` for what is promised. Expanders and conditions must then be pure functions of what
     they are called with, since they are called again.
 
+    ``runners`` maps names to runners, such as those in `dagron.runners`: a node whose policy says
+    ``NodePolicy(runner="big")`` has its task's body run by the runner of that name, in other
+    processes or on a cluster; everything else stays here. ``runner`` is the one for nodes that name
+    none; ``"local"``, the default, is this process. A run enters its runners, and leaves them at
+    its end; a runner that is to outlive it is entered around it: ``async with runner: ...``.
+
     An executor keeps no state of a run, and never changes its DAG: any number of runs may use it at
     once. Raises `TypeError` or `ValueError` that name the parameter and the value,
-    `UnknownGroupError` for a policy whose group has no limit, and `TaskSignatureError` for an
+    `UnknownGroupError` for a policy whose group has no limit, `UnknownRunnerError` for one whose
+    runner is none of ``runners``, and `TaskSignatureError` for an
     expander that cannot be called with these arguments.
     """
 
@@ -111,6 +119,8 @@ class DynamicExecutor:
         detect_blocking: float | None = None,
         keep: Word = "all",
         journal: JournalLike | None = None,
+        runners: Mapping[str, Runner] | None = None,
+        runner: str = LOCAL,
     ) -> None:
         if not isinstance(dag, DAG):
             help = "write dagron.DAG.builder().add_node(...).build()"
@@ -136,20 +146,23 @@ class DynamicExecutor:
             counted("max_nodes", max_nodes),
             counted("max_depth", max_depth),
             limits,
-            checked_policy(policy),
+            _with_runner(checked_policy(policy), runner),
             on_failure == "cancel",
             _checked_observers(observers),
             seconds("detect_blocking", detect_blocking),
             checked_word("keep", keep),
+            checked_runners(runners),
             _checked_journal(journal),
         )
-        self._check_groups()
+        self._check_policies()
 
-    def _check_groups(self) -> None:
+    def _check_policies(self) -> None:
         policies = {f"node {name!r:.60}": p for name, p in self._dag._graph.policies.items()}
         if self._settings.policy is not None:
             policies["the executor's policy"] = self._settings.policy
         for where, policy in policies.items():
+            if policy.runner != LOCAL and policy.runner not in self._settings.runners:
+                raise unknown_runner(policy.runner, self._settings.runners, where)
             for group in policy.groups:
                 if group not in self._settings.groups:
                     raise unknown_group(group, self._settings.groups, where)
@@ -373,6 +386,18 @@ class DynamicExecutor:
                 f"execute({{{lost[0]!r:.60}: ...}})",
                 lost,
             )
+
+
+def _with_runner(policy: NodePolicy | None, runner: str) -> NodePolicy | None:
+    """Return the default policy with the runner of nodes that name none."""
+    if runner == LOCAL:
+        return policy
+    if policy is not None and "runner" in policy.given and policy.runner != runner:
+        raise ValueError(
+            f"runner={runner!r:.60}, and the policy says {policy.runner!r:.60}\n"
+            f"  help: say it in one of the two places"
+        )
+    return NodePolicy(runner=runner).over(policy)
 
 
 def _check_mapping(parameter: str, value: object, what: str) -> None:

@@ -2,8 +2,8 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack
 from contextvars import copy_context
 from math import inf
 from time import perf_counter, time
@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 from dagron._around import Around, puts_around
+from dagron._away import Away, entered, refuse_grow
 from dagron._backend import Host
 from dagron._blame import Blame
 from dagron._blocking import watching
@@ -30,17 +31,20 @@ from dagron._collect import collect
 from dagron._conditions import Conditions
 from dagron._current import Here, NodeHost, check_calling_thread, here
 from dagron._drains import Drain, Drained, Drains
-from dagron._errors import TaskSignatureError
+from dagron._errors import RunnerLostError, TaskSignatureError
 from dagron._family import Tally
 from dagron._graph import DAG
 from dagron._growing import Grow, Growing
-from dagron._lanes import Lanes, Pool
+from dagron._landing import GROW
+from dagron._lanes import Lanes, Pool, SharedPool
 from dagron._limits import Limits, held_by_callers
 from dagron._logs import DEBUG, log
 from dagron._node_result import NodeResult
+from dagron._policy import LOCAL
 from dagron._raised import broken_open, internal_error, keyboard_interrupt, leaves
 from dagron._reports import Reports
 from dagron._results import ExecutionResult
+from dagron._runner import post_of
 from dagron._scheduler import Scheduler
 from dagron._settings import Settings
 from dagron._slots import Slots
@@ -93,6 +97,7 @@ class Hosting(ABC):
         "_lanes",
         "_ledger",
         "_limited",
+        "_lost",
         "_may_drain",
         "_opened",
         "_on_threads",
@@ -173,11 +178,15 @@ class Hosting(ABC):
                 policy=settings.policy,
                 lanes=self._lanes,
                 keep=settings.keep,
+                posts=self._posts(),
             )
         except Exception as bug:
             raise internal_error(bug) from bug
         self._on_threads = self.scheduler.on_threads
         self._policies = self.scheduler.policies
+        for name, policy in self._policies.items() if settings.runners else ():
+            if policy.runner != LOCAL and self._grows(name):
+                raise refuse_grow(name, policy.runner)
         self.results: dict[str, NodeResult] = {}
         self.stream = Stream(
             self.id,
@@ -223,14 +232,24 @@ class Hosting(ABC):
         self._attached = 0  # for how many reasons shared limits are in use: the run, and threads
         self._reports: Reports
         self._interrupt: KeyboardInterrupt | None = None
+        self._lost: RunnerLostError | None = None
         self._bug: Exception | None = None
 
     def _pools(self) -> Mapping[str, Pool]:
         if self.limits is None:
             return {name: Pool(name, size) for name, size in self._settings.limits.items()}  # type: ignore[union-attr]
-        self._lanes.shared = tuple(self.limits.pools.values())
-        self._lanes.wake = self._wake_up
+        self._share(self.limits.pools.values())
         return self.limits.pools
+
+    def _posts(self) -> Mapping[str, Pool]:
+        posts = {name: post_of(name, runner) for name, runner in self._settings.runners.items()}
+        if posts:
+            self._share(posts.values())
+        return posts
+
+    def _share(self, pools: Iterable[SharedPool]) -> None:
+        self._lanes.shared += tuple(pools)
+        self._lanes.wake = self._wake_up
 
     # -- the host task
 
@@ -248,11 +267,19 @@ class Hosting(ABC):
             if self._settings.journal is not None:
                 result = await self._main_in_journal()
             else:
-                with self._watching():
-                    result = await self._main()
+                result = await self._main_with_runners()
             return result
         finally:
             self._wind_up(result)
+
+    async def _main_with_runners(self) -> ExecutionResult:
+        """Run the graph, with its runners entered and the event loop watched."""
+        with self._watching():
+            if not self._settings.runners:
+                return await self._main()
+            async with AsyncExitStack() as stack:
+                await entered(stack, self._settings.runners)
+                return await self._main()
 
     def end_unbegun(self) -> None:
         """End a run whose `main` was not called, and will not be."""
@@ -337,9 +364,20 @@ class Hosting(ABC):
             core=self._core,
             grow=self._grow_handle,
             is_cancelled=self.is_cancelled,
+            is_needed=self._is_needed,
             on_retry=self._reports.retrying,
             on_attempt=self._begin_attempt,
             around=self._around,
+        )
+        self.bodies.away = Away(
+            self._settings.runners,
+            self.id,
+            self.results,
+            note=self.bodies.note,
+            place=self._reports.placed,
+            progress=self._reports.progress,
+            delay=self.bodies.delay,
+            lost=self._lose_runner,
         )
         self.growing = Growing(
             host,
@@ -353,6 +391,10 @@ class Hosting(ABC):
             is_cancelled=self.is_cancelled,
         )
 
+    def _grows(self, name: str) -> bool:
+        parameters = self._parameters.get(name)
+        return parameters is not None and GROW in parameters.names()
+
     def _grow_handle(self, name: str) -> Grow:
         return self.growing.handle(name)
 
@@ -361,6 +403,15 @@ class Hosting(ABC):
         if self._group is None:  # nothing has run
             return self.results[name].result
         return self.bodies.value(name)
+
+    def _is_needed(self, name: str) -> bool:
+        """Tell whether a node's result is needed here as soon as its task is done."""
+        return (
+            self._ledger is not None
+            or name in self._expanders
+            or bool(self.growing.folds)
+            or bool(self.scheduler.conditions(name))
+        )
 
     def _watching(self) -> AbstractContextManager[None]:
         threshold = self._settings.detect_blocking
@@ -413,6 +464,8 @@ class Hosting(ABC):
             raise self._interrupt from None
         if self._failure is not None:
             raise self._failure
+        if self._lost is not None:
+            raise self._lost
         if self._bug is None and (self._handles or self.drains.threads):
             raise broken_open(None, [*self._handles] or [WORKER])
         if self._bug is None:
@@ -422,6 +475,10 @@ class Hosting(ABC):
                     self.scheduler.cancel_rest()
                 self.stream.catch_up()
                 self._forget_spare()
+            except Exception as bug:
+                raise internal_error(bug) from bug
+            await self.bodies.away.bring_home()
+            try:
                 return collect(
                     self.scheduler,
                     self.results,
@@ -515,6 +572,8 @@ class Hosting(ABC):
         task = self._tasks.get(name)
         if task is None or name in self._policies or name in self._expanders:
             return None
+        if self.bodies.away.remote:  # what it gets may have to be fetched
+            return None
         if not self._may_drain or self.growing.folds:
             return None
         if self._recalled or self._prior:
@@ -589,6 +648,11 @@ class Hosting(ABC):
         except Exception as bug:
             self._crash(bug)
         self.stream.catch_up()
+
+    def _lose_runner(self, error: RunnerLostError) -> None:
+        """End the run: what was to run there cannot, and is cancelled."""
+        self._lost = self._lost or error
+        self._cut_short(str(error).partition("\n")[0])
 
     def _stop(self) -> None:
         """Cancel everything: `main` says afterwards why."""

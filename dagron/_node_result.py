@@ -1,13 +1,23 @@
 """What became of one node."""
 
 from functools import wraps
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from dagron._status import NodeStatus
 from dagron._value import Value
 
 EXPANDER_FAILED = "its expander failed"
 FOLD_FAILED = "folding its result failed"
+
+
+class Place(NamedTuple):
+    """Where a node's body ran: the name of its runner, and the worker there where it is known."""
+
+    runner: str
+    worker: str | None
+
+    def __str__(self) -> str:
+        return self.runner if self.worker is None else f"{self.runner} ({self.worker})"
 
 
 class _OpenResult:
@@ -29,6 +39,7 @@ class _OpenResult:
         "depth",
         "reason",
         "errors",
+        "place",
     )
 
     name: str
@@ -42,6 +53,7 @@ class _OpenResult:
     depth: int
     reason: str | None
     errors: tuple[BaseException, ...]
+    place: Place | None
 
     def __init__(
         self,
@@ -56,6 +68,7 @@ class _OpenResult:
         depth: int = 0,
         reason: str | None = None,
         errors: tuple[BaseException, ...] = (),
+        place: Place | None = None,
     ) -> None:
         self.name = name
         self.status = status
@@ -68,6 +81,7 @@ class _OpenResult:
         self.depth = depth
         self.reason = reason
         self.errors = errors
+        self.place = place
         self.__class__ = NodeResult
 
 
@@ -83,7 +97,9 @@ class NodeResult(Value, _OpenResult):
     order, also where a later one succeeded. ``added_by`` names the node whose expander added this
     one, and ``depth`` says how many expansions deep that was; None and 0 for an initial
     node. ``reason`` says why a node was skipped or cancelled, and names the node to blame; that of
-    a node that FAILED after its body had completed says that its expander failed, or a fold.
+    a node that FAILED after its body had completed says that its expander failed, or a fold; that
+    of a node that COMPLETED on a runner says so where its body ran again since its result was lost.
+    ``place`` says on which runner and worker the body ran last, and is None for this process.
     """
 
     __slots__ = ()
@@ -97,3 +113,33 @@ class NodeResult(Value, _OpenResult):
 
 
 new_result = cast("type[NodeResult]", _OpenResult)
+
+
+class LostResult(NodeResult):
+    """Of a node that completed, and whose result was lost since: to ask for it raises ``error``."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # pragma: no branch (a field there)
+
+        @property
+        def result(self) -> NoReturn:
+            raise self.error
+
+    def __repr__(self) -> str:
+        return f"<NodeResult of {self.name!r}, whose result is lost: {self.error!r}>"
+
+
+def replaced(record: NodeResult, **fields: Any) -> NodeResult:
+    """Return a record that differs in these fields."""
+    values = dict(zip(record._fields, record.__getstate__(), strict=True))
+    return new_result(**{**values, **fields})
+
+
+def lost(record: NodeResult, error: BaseException) -> NodeResult:
+    """Return the record of a node that completed, and whose result is lost."""
+    state = replaced(record, result=None, error=error).__getstate__()
+    gone = LostResult.__new__(LostResult)
+    for field, value in zip(record._fields, state, strict=True):
+        vars(_OpenResult)[field].__set__(gone, value)
+    return gone

@@ -1,6 +1,6 @@
 """How a node is run: when it may start, how often it is tried, how long it may take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any, Literal
 
@@ -200,6 +200,10 @@ class NodePolicy(Value):
     default is 0, and equals start in the order in which they became ready. ``trigger`` decides from
     the finished dependencies whether the node runs.
 
+    ``runner`` names one of the executor's ``runners``, where the task's body runs; ``"local"`` is
+    this process. ``resources`` are amounts by name that the body takes there while it runs, such as
+    ``{"GPU": 1}``, for runners that count them.
+
     Of a node that goes on adding nodes, its children: by an expander that is a generator, or by
     `Grow`. It goes on while fewer than ``window`` of its children are unfinished, 256 by default.
     The ``timeout`` is for each step of the generator. ``orphans`` says what becomes of children
@@ -225,6 +229,8 @@ class NodePolicy(Value):
         "window",
         "orphans",
         "keep",
+        "runner",
+        "resources",
         "given",
     )
     _fields = _compared = __slots__
@@ -237,6 +243,8 @@ class NodePolicy(Value):
     window: int
     orphans: Literal["finish", "cancel"]
     keep: Keep | None
+    runner: str
+    resources: Mapping[str, float]
     given: frozenset[str]  # the names of the fields that were not left out
 
     def __init__(
@@ -250,9 +258,14 @@ class NodePolicy(Value):
         window: int = _LEFT_OUT,
         orphans: Literal["finish", "cancel"] = _LEFT_OUT,
         keep: Keep | None = _LEFT_OUT,
+        runner: str = _LEFT_OUT,
+        resources: Mapping[str, float] = _LEFT_OUT,
     ) -> None:
         given = []
-        values = (timeout, retry, group, priority, trigger, window, orphans, keep)
+        values = (
+            *(timeout, retry, group, priority, trigger, window, orphans, keep),
+            *(runner, resources),
+        )
         for field, value in zip(_FIELDS, values, strict=True):
             read, default = _FIELDS[field]
             if value is not _LEFT_OUT:
@@ -321,6 +334,29 @@ def _orphans(field: str, value: object) -> str:
     )
 
 
+def _runner(field: str, value: object) -> str:
+    if isinstance(value, str):
+        return checked_name(value, "runner")
+    raise TypeError(
+        f"{field} is a name, not {type(value).__name__}: {value!r:.60}\n"
+        f"  help: write {field}='big', one of DynamicExecutor(..., runners={{'big': ...}})"
+    )
+
+
+def _resources(field: str, value: object) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"{field} is a dict of names to amounts, not {type(value).__name__}: {value!r:.60}\n"
+            f"  help: write {field}={{'GPU': 1}}"
+        )
+    return {
+        checked_name(name, "resource"): within(f"{field}[{name!r:.60}]", amount, 0)
+        for name, amount in sorted(value.items())
+    }
+
+
+LOCAL = "local"  # the runner of nodes that name none: this process
+NO_RESOURCES: Mapping[str, float] = {}
 WINDOW = 256  # unfinished children, by default
 _FIELDS: dict[str, tuple[Any, Any]] = {
     "timeout": (seconds, None),
@@ -331,6 +367,8 @@ _FIELDS: dict[str, tuple[Any, Any]] = {
     "window": (counted, WINDOW),
     "orphans": (_orphans, "finish"),
     "keep": (checked_keep, None),
+    "runner": (_runner, LOCAL),
+    "resources": (_resources, NO_RESOURCES),
 }
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Container
 from functools import partial
 from threading import get_ident
 
-from dagron._events import LoopBlocked, NodeProgress, NodeRetrying
+from dagron._events import LoopBlocked, NodePlaced, NodeProgress, NodeRetrying
 from dagron._logs import INFO, log
 from dagron._names import shown_seconds
+from dagron._node_result import Place
 from dagron._results import error_text
 from dagron._stream import Stream
 
@@ -87,6 +88,11 @@ class Reports:
         message = "node %r failed in attempt %d and is tried again in %s: %s"
         log(INFO, self._run_id, name, message, name, attempt, shown_seconds(delay), text)
         self._stream.tell(NodeRetrying, name, attempt, delay, text)
+
+    def placed(self, name: str, place: Place, attempt: int) -> None:
+        """Make an event of where an attempt runs."""
+        if not self._is_over and name in self._in_flight:
+            self._stream.tell(NodePlaced, name, place.runner, place.worker, attempt)
 
     def failed(self, name: str, error: BaseException | None) -> None:
         """Log that a node failed; its event comes from the scheduler."""

@@ -33,6 +33,7 @@ from dagron._modification import DynamicModification
 from dagron._names import shown, shown_seconds
 from dagron._node_result import NodeResult
 from dagron._results import ExecutionResult, error_text
+from dagron._runner import Lost, Result
 from dagron._shell import Shell
 from dagron._status import CANCELLED, FAILED, PENDING, READY, RUNNING, NodeStatus
 from dagron._stream import EventReader
@@ -442,10 +443,20 @@ class Completions:
     async def __anext__(self) -> tuple[str, Any]:
         if self._earlier:
             result = self._earlier.popleft()
-            return result.name, result.result
+            return result.name, await _fetched(result.result)
         while self._cell.next is None:
             if self._completed.is_over:
                 raise StopAsyncIteration
             await self._completed.changed()
         cell, self._cell = self._cell, self._cell.next
-        return cell.name, cell.value
+        return cell.name, await _fetched(cell.value)
+
+
+async def _fetched(value: Any) -> Any:
+    """Return the value of a result that stays with its runner; others as they are."""
+    if not isinstance(value, Result):
+        return value
+    (fetched,) = await value.runner.fetch([value])
+    if isinstance(fetched, Lost):
+        raise fetched.error
+    return fetched

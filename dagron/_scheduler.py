@@ -35,9 +35,10 @@ class Scheduler(Growth):
     ``on_threads`` names the nodes that need one of the ``max_workers`` worker slots; every node
     needs one of ``max_concurrency`` places and a slot of each of its groups, for which ``pools``
     has the slots, while it is RUNNING and does not rest. ``policy`` is what nodes are run by as far
-    as their own says nothing. ``max_nodes`` bounds the nodes in the graph at any time,
-    ``max_depth`` how many expansions deep a node may be added. ``keep`` says which completed nodes
-    stay in the graph.
+    as their own says nothing; ``posts`` has the slots of runners that have so many, of which a node
+    on such a runner needs one until `leave_runner`. ``max_nodes`` bounds the nodes in the graph at
+    any time, ``max_depth`` how many expansions deep a node may be added. ``keep`` says which
+    completed nodes stay in the graph.
 
     A method that is called against the transition table raises `RuntimeError`: a bug of the caller.
     """
@@ -57,10 +58,11 @@ class Scheduler(Growth):
         policy: NodePolicy | None = None,
         lanes: Lanes | None = None,
         keep: str = "all",
+        posts: Mapping[str, Pool] | None = None,
     ) -> None:
-        admission = Admission(
-            max_workers, max_concurrency, {} if pools is None else pools, lanes or Lanes()
-        )
+        lanes = lanes or Lanes()
+        pools = {} if pools is None else pools
+        admission = Admission(max_workers, max_concurrency, pools, lanes, posts or {})
         super().__init__(dag, admission, on_threads, policy, max_nodes, max_depth, keep)
 
     # -- questions
@@ -164,6 +166,14 @@ class Scheduler(Growth):
     def return_worker(self, name: str) -> None:
         """Take back the worker slot that the node holds."""
         self._admission.return_worker(name)
+
+    def leave_runner(self, name: str) -> None:
+        """Take back the slot of the runner on which the node's body has ended."""
+        self._admission.leave_runner(name)
+
+    def end_lingering(self, name: str) -> None:
+        """Take back the slots of a node whose body went on beyond its end, and has ended now."""
+        self._admission.end_lingering(name)
 
     # -- threads that run one node after another: they hold a worker slot, and not the nodes
 
@@ -272,8 +282,8 @@ class Scheduler(Growth):
     def fail(self, name: str, *, lingering: bool = False) -> None:
         """Fail a node: what depends on it is skipped, unless a trigger says otherwise.
 
-        ``lingering`` says that its thread goes on: the slots of its groups stay taken with the
-        worker's, until `return_worker`.
+        ``lingering`` says that its body goes on: the slots of its groups stay taken with the
+        worker's, until `end_lingering`.
         """
         if lingering:
             self._admission.linger(name)

@@ -8,6 +8,7 @@ from dagron._keep import Word
 from dagron._limits import Limits
 from dagron._policy import NodePolicy
 from dagron._rows import JournalLike
+from dagron._runner import Runner
 
 
 class Settings(NamedTuple):
@@ -23,6 +24,7 @@ class Settings(NamedTuple):
     observers: tuple[Callable[[Event], object], ...]
     detect_blocking: float | None
     keep: Word
+    runners: dict[str, Runner]
     journal: JournalLike | None = None
 
     @property

@@ -1,6 +1,6 @@
 """The anyio shell around a `Scheduler`: its nodes' tasks, and what is done to them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from time import perf_counter, time
 from types import CoroutineType
@@ -15,7 +15,7 @@ from dagron._calls import missing_task, not_a_modification, read_specs, refuse_c
 from dagron._current import current_node
 from dagron._drains import Drained
 from dagron._durable import Durable
-from dagron._edge import Edge
+from dagron._edge import Edge, condition_of
 from dagron._errors import (
     Cancelled,
     Fault,
@@ -31,6 +31,7 @@ from dagron._modification import DynamicModification, touches_others
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, new_result
 from dagron._policy import NodePolicy
 from dagron._raised import forget_our_frames, is_cancellation, keyboard_interrupt
+from dagron._runner import Result
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
 from dagron._threads import unboxed
@@ -164,6 +165,8 @@ class Shell(Durable):
             is_plain = policy is None and call is None and entered is None
             if is_plain and name not in self._on_threads:
                 if name in self._parameters:
+                    if self.bodies.away.remote:
+                        await self.bodies.bring(name)
                     arguments, keywords = self.bodies.arguments(name)
                     value = await task(*arguments, **keywords)
                 else:
@@ -318,6 +321,7 @@ class Shell(Durable):
             self._expanders.get(by) if by is not None else None,
             self._expanders,
             self._limited,
+            self._settings.runners,
         )
         if self._held:
             faults += self._nested_faults(modification)
@@ -330,6 +334,7 @@ class Shell(Durable):
         try:
             edges = modification.add_edges
             if edges and any(isinstance(edge, Edge) for edge in edges):
+                faults += self._unseen_faults(edges)
                 landing = self.scheduler.check(modification, by, needs=needs, faults=faults)
                 untaken, broken = self._conditions.of_edges(landing, by if settled else None)
             running = self.scheduler.land(
@@ -371,6 +376,25 @@ class Shell(Durable):
             for spec in modification.add_nodes
             for group in (spec.policy or default).over(default).groups
             if group in self._held
+        ]
+
+    def _unseen_faults(self, edges: Iterable[tuple[str, str]]) -> list[Fault]:
+        """Return what is wrong with conditions on results that are kept elsewhere."""
+        remote = self.bodies.away.remote if self._group is not None else ()
+        return [
+            Fault(
+                "edge",
+                source,
+                f"the condition on {source!r:.60} -> {target!r:.60} needs a result that is kept "
+                f"by the runner of {source!r:.60}",
+                "give the runner keep_remote=False, or the node an edge with a condition at first",
+            )
+            for edge in edges
+            if (source := edge[0]) in remote
+            and (target := edge[1])
+            and condition_of(edge) is not None
+            and source in self.results
+            and isinstance(self.results[source].result, Result)
         ]
 
     # -- outcomes: reported synchronously, without another await
@@ -462,6 +486,7 @@ class Shell(Durable):
             depth,
             reason,
             tuple(errors),
+            note.place,
         )
         if note.earlier and started_at is not None:
             self.times.attempts[name] = spans_of(started_at, note.earlier, seconds)
@@ -521,6 +546,7 @@ class Shell(Durable):
             self._tasks.pop(name, None)
             self._parameters.pop(name, None)
             self.bodies.values.pop(name, None)
+            self.bodies.away.forget(name)
             if name in self._standing:
                 self._reached.add(name)
             else:
@@ -561,8 +587,8 @@ class Shell(Durable):
             self._cut_short(ended_by(name))
 
     def _thread_ended(self, scheduler: Scheduler, name: str) -> None:
-        """Free the slots of a thread that was given up; also after the end of the run."""
-        scheduler.return_worker(name)
+        """Free the slots of a body that was given up; also after the end of the run."""
+        scheduler.end_lingering(name)
         self._detach()
         if not self.is_over:
             self._wake_up()

@@ -13,7 +13,7 @@ from dagron._adjacency import Adjacency
 from dagron._admission import Admission
 from dagron._blame import Blame
 from dagron._offspring import Offspring
-from dagron._policy import NodePolicy
+from dagron._policy import LOCAL, NodePolicy
 from dagron._readiness import Readiness
 from dagron._retention import Retention
 from dagron._status import (
@@ -105,7 +105,9 @@ class Statuses:
         assert policy is not None, "it is asked for only where there is one of the two"
         self.policies[name] = policy
         self._readiness.set_trigger(name, policy.trigger)
-        self._admission.enrol(name, policy.groups)
+        self._admission.enrol(name, policy.groups, policy.runner)
+        if policy.runner != LOCAL:
+            self.on_threads.discard(name)  # it needs no thread of ours
 
     # -- the only writers of statuses
 

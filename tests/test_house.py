@@ -55,6 +55,7 @@ PURE = (
     "_collect",
 )
 SHELL = (
+    "_runner",
     "_logs",
     "_calls",
     "_raised",
@@ -68,6 +69,7 @@ SHELL = (
     "_threads",
     "_drains",
     "_slots",
+    "_away",
     "_bodies",
     "_ledger",
     "_replay",
@@ -91,8 +93,9 @@ SHELL = (
 )
 ORDER = PURE + SHELL
 
-# Rooms: sub-packages for what is optional. Their modules import from the pure core and downward
-# among themselves; nothing imports a room but the modules named here, and they do so on use.
+# Rooms: sub-packages for what is optional. Their modules import from the pure core (those of a room
+# that is not pure, from all that stands below), and downward among themselves; nothing imports a
+# room but the modules named here, and they do so on use.
 ROOMS = {
     "render": (
         "_picture",
@@ -144,10 +147,23 @@ ROOMS = {
         "_journal",
         "__init__",
     ),
+    "runners": (
+        "_entries",
+        "_pickles",
+        "_travel",
+        "_worker",
+        "_process",
+        "_at_dask",
+        "_dask",
+        "_at_ray",
+        "_ray",
+        "__init__",
+    ),
     "integrations": ("_spans", "opentelemetry", "__init__"),
 }
-# The rooms that touch the disk and have threads: pure is all the rest.
-IMPURE_ROOMS = {"journal"}
+# The room that touches the disk and has threads, and the one that stands above the shell.
+IMPURE_ROOMS = {"journal", "runners"}
+PURE_ROOMS = [room for room in ROOMS if room != "runners"]  # which need no more than the core
 WITH_EXTRAS = {"integrations"}  # rooms whose modules need more than the standard library
 # What a module may import although it comes later: in a function, so that it is loaded on use.
 ON_USE = {
@@ -220,6 +236,7 @@ PUBLIC = [
     "NodeCompleted",
     "NodeEvent",
     "NodeFailed",
+    "NodePlaced",
     "NodePoisonedError",
     "NodePolicy",
     "NodeProgress",
@@ -233,6 +250,8 @@ PUBLIC = [
     "NodeTimeoutError",
     "NotAwaitedError",
     "NotLoaded",
+    "NotPicklableError",
+    "Place",
     "RecordedError",
     "RecordedRun",
     "RegisteredRun",
@@ -248,13 +267,18 @@ PUBLIC = [
     "RunRegistry",
     "RunSnapshot",
     "RunStarted",
+    "Runner",
+    "RunnerError",
+    "RunnerLostError",
     "ServerSentEvents",
     "TaskSignatureError",
     "Trigger",
     "UnknownGroupError",
     "UnknownNodeError",
     "UnknownRunError",
+    "UnknownRunnerError",
     "UnstorableError",
+    "WorkerLostError",
     "all_done",
     "all_succeeded",
     "any_succeeded",
@@ -308,7 +332,8 @@ def upward(module: str, source: str) -> set[str]:
     if room:
         modules = ROOMS[room]
         below = modules[: modules.index(name)]
-        return inner(source) - {*PURE, *(f"{room}.{other}" for other in below)}
+        above = PURE if room in PURE_ROOMS else ORDER
+        return inner(source) - {*above, *(f"{room}.{other}" for other in below)}
     used = ON_USE.get(module, set()) - inner(on_import(source))
     return inner(source) - {*ORDER[: ORDER.index(module)], *used}
 
@@ -498,7 +523,7 @@ def test_the_scheduler_alone_needs_only_the_pure_core() -> None:
     assert set(load_the_core(PACKAGE, "_scheduler")) <= {f"dagron.{module}" for module in PURE}
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", PURE_ROOMS)
 def test_a_room_needs_only_itself_and_the_pure_core(room: str) -> None:
     """A room loads without anyio, and pulls in nothing of the package but the pure core."""
     own = {f"dagron.{room}", *(f"dagron.{room}.{module}" for module in ROOMS[room])}

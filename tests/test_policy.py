@@ -127,7 +127,7 @@ def test_the_signature_says_where_the_rest_comes_from() -> None:
     """`help(NodePolicy)` shows that what is left out is the executor's."""
     parameters = inspect.signature(NodePolicy).parameters
     run = ["timeout", "retry", "group", "priority", "trigger"]
-    assert [*parameters] == [*run, "window", "orphans", "keep"]
+    assert [*parameters] == [*run, "window", "orphans", "keep", "runner", "resources"]
     assert {repr(parameter.default) for parameter in parameters.values()} == {"<the executor's>"}
 
 

@@ -20,7 +20,7 @@ from machine import dag
 
 FIELDS = (
     *("name", "status", "result", "error", "duration_seconds", "started_at", "attempts"),
-    *("added_by", "depth", "reason", "errors"),
+    *("added_by", "depth", "reason", "errors", "place"),
 )
 
 

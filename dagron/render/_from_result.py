@@ -1,7 +1,7 @@
 """The picture of what a run came to, and of what its graph was at any moment before."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from dagron._history import RECORDED, History, Removal
@@ -178,7 +178,8 @@ class _Drawing:
         result = self._results.get(name)
         if result is None:
             return Box(name, origin=self._origin(name))
-        return Box(name, result.status, origin=self._origin(name), detail=_detail(result))
+        detail, place = _detail(result), _place([result])
+        return Box(name, result.status, origin=self._origin(name), detail=detail, place=place)
 
     def _origin(self, name: str) -> str:
         adder = self._adders_of.get(name)
@@ -198,7 +199,9 @@ class _Drawing:
             origin = "" if "" in origins else f"added by {len(origins):,} nodes"
         first = self._at.ghosts.get(names[0])
         fate = _fate(first) if first else ""  # one for all: see `Removed`
-        return Box(_pattern(names), _status(counts), counts, origin, fate, members=names)
+        place = _place([self._results[name] for name in names if name in self._results])
+        pattern, status = _pattern(names), _status(counts)
+        return Box(pattern, status, counts, origin, fate, members=names, place=place)
 
     def _word(self, name: str) -> str:
         if name in self._at.ghosts:
@@ -249,9 +252,18 @@ def _pattern(names: list[str]) -> str:
     return f"{len(names):,} \N{MULTIPLICATION SIGN} {start}\N{HORIZONTAL ELLIPSIS}"
 
 
+def _place(results: Sequence[NodeResult]) -> str:
+    """Return on which runners the nodes ran, if they did not all run in the process of the run."""
+    runners = {None if result.place is None else result.place.runner for result in results}
+    names = sorted(name for name in runners if name is not None)
+    return f"on {', '.join(map(visible, names))}" if names and None not in runners else ""
+
+
 def _detail(result: NodeResult) -> str:
-    """Return what a tooltip says: why a node did not complete, and how often it was tried."""
+    """Return what a tooltip says: where a node ran, how often, and why it did not complete."""
     lines = []
+    if result.place is not None and result.place.worker is not None:
+        lines.append(f"worker: {result.place.worker}")
     if result.attempts > 1:
         lines.append(f"attempts: {result.attempts:,}")
     if result.reason:

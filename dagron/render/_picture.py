@@ -39,8 +39,9 @@ class Box(NamedTuple):
 
     ``is_critical`` says that it is on the critical path.
     ``counts`` says of a folded box how many of its nodes have which status, and is empty for a
-    node. ``origin`` says who added the node while the graph ran, ``fate`` who removed it;
-    ``detail`` is the rest of what is worth knowing. ``members`` names the nodes of a folded box.
+    node. ``origin`` says who added the node while the graph ran, ``fate`` who removed it, ``place``
+    where it ran, if not in the process of the run; ``detail`` is the rest of what is worth knowing.
+    ``members`` names the nodes of a folded box.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Box(NamedTuple):
     is_critical: bool = False
     detail: str = ""
     members: Sequence[str] = ()
+    place: str = ""
 
     @property
     def is_fold(self) -> bool:
@@ -63,7 +65,7 @@ class Box(NamedTuple):
 
     def captions(self) -> list[str]:
         """Return the lines below the name, but for the counts."""
-        return [line for line in (self.origin, self.fate) if line]
+        return [line for line in (self.place, self.origin, self.fate) if line]
 
 
 class Link(NamedTuple):

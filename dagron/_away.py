@@ -1,0 +1,267 @@
+"""The bodies of a run that run somewhere else, and the results that stay there."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack
+from time import perf_counter
+from typing import Any, Protocol
+
+from anyio import Event, Lock, sleep_forever
+
+from dagron._errors import RunnerLostError, TaskSignatureError
+from dagron._landing import GROW
+from dagron._node_result import NodeResult, Place, lost, replaced
+from dagron._policy import LOCAL, NodePolicy
+from dagron._runner import Call, Lost, Result, Runner, checked_slots, post_of
+
+
+class Notes(Protocol):
+    """What is kept of a node in flight."""
+
+    attempts: int | None
+    lingering: Any
+    place: Place | None
+
+
+class Outliving:
+    """A body that goes on after its node has ended."""
+
+    def __init__(self) -> None:
+        self._ended = Event()
+        self._then: Callable[[], object] | None = None
+
+    def end(self) -> None:
+        """Tell that it has ended, once."""
+        if not self._ended.is_set():
+            self._ended.set()
+            if self._then is not None:
+                self._then()
+
+    async def wait(self) -> None:
+        """Wait for its end."""
+        await self._ended.wait()
+
+    def when_ended(self, then: Callable[[], object]) -> None:
+        """Call this when it has ended, which it has not yet."""
+        self._then = then
+
+
+class Away:
+    """What one run has to do with its runners.
+
+    ``place`` hears on which worker a body runs, ``progress`` what it reports, ``delay`` that its
+    time begins now, and ``lost`` that a runner is gone, which ends the run.
+    """
+
+    def __init__(
+        self,
+        runners: Mapping[str, Runner],
+        run_id: str,
+        results: dict[str, NodeResult],
+        *,
+        note: Callable[[str], Notes],
+        place: Callable[[str, Place, int], object],
+        progress: Callable[[str, float, float | None, str], object],
+        delay: Callable[[str, float | None], object],
+        lost: Callable[[RunnerLostError], object],
+    ) -> None:
+        self.runners = runners
+        self._run_id = run_id
+        self._results = results
+        self.note = note
+        self.place = place
+        self.progress = progress
+        self.delay = delay
+        self._lost = lost
+        self.remote: dict[str, Result] = {}  # by the nodes whose results they are
+        self.again: dict[str, str] = {}  # nodes that were computed again, and why
+        self._values: dict[str, Any] = {}  # of those that were fetched
+        self._turns: dict[str, Lock] = {}
+
+    # -- calls
+
+    def runner(self, policy: NodePolicy | None) -> Runner | None:
+        """Return where a node of this policy runs, if that is not here."""
+        if policy is None or policy.runner == LOCAL:
+            return None
+        return self.runners[policy.runner]
+
+    async def run(
+        self,
+        name: str,
+        policy: NodePolicy,
+        function: Callable[..., Any],
+        arguments: Iterable[Any],
+        keywords: Mapping[str, Any],
+        in_time: Callable[[Any], Any],
+    ) -> tuple[Any, float]:
+        """Have a body run by its runner; return its value and the seconds in it."""
+        runner, line = self.runners[policy.runner], _Line(self, name, policy)
+        call = Call(
+            function,
+            tuple(arguments),
+            dict(keywords),
+            self._run_id,
+            name,
+            line.attempt,
+            policy.resources,
+            policy.priority,
+            policy.timeout,
+            line,
+        )
+        try:
+            value = await in_time(runner.run(call))
+        except RunnerLostError as error:
+            await self._end_run(error, policy.runner)
+        line.end()
+        if isinstance(value, Result):
+            self.remote[name] = value
+        return value, line.seconds
+
+    async def _end_run(self, error: RunnerLostError, runner: str) -> None:
+        error.runner = error.runner or runner
+        self._lost(error)
+        await sleep_forever()  # the cancellation is on its way here
+
+    # -- results that stay away
+
+    def given(self, name: str, runner: Runner | None) -> Any:
+        """Return what a body on that runner gets of a node whose result stays away."""
+        result = self.remote[name]
+        return result if result.runner is runner else self._values[name]
+
+    async def bring(self, names: Collection[str], runner: Runner | None) -> None:
+        """Fetch the results of these nodes that a body on that runner cannot take as they are."""
+        for name in names:
+            result = self.remote.get(name)
+            if result is not None and result.runner is not runner:
+                await self.value(name)
+
+    async def value(self, name: str) -> Any:
+        """Return a node's result, fetched once."""
+        result = self.remote[name]
+        async with self._turns.setdefault(name, Lock()):
+            if name not in self._values:
+                (value,) = await self._fetch([result])
+                if isinstance(value, Lost):
+                    raise value.error
+                self._values[name] = value
+        return self._values[name]
+
+    async def _fetch(self, results: list[Result]) -> list[Any]:
+        try:
+            return list(await results[0].runner.fetch(results))
+        except RunnerLostError as error:
+            await self._end_run(error, self._name_of(results[0].runner))
+            raise
+
+    def _name_of(self, runner: Runner) -> str:
+        return next(name for name, other in self.runners.items() if other is runner)
+
+    async def bring_home(self) -> None:
+        """Put the values of what is still away into the results of the nodes, at the run's end."""
+        waiting: dict[int, list[str]] = {}
+        for name, result in self.remote.items():
+            record = self._results.get(name)
+            if record is None or record.result is not result:
+                continue
+            if name in self._values:
+                self._put(name, self._values[name])
+            else:
+                waiting.setdefault(id(result.runner), []).append(name)
+        for names in waiting.values():
+            results = [self.remote[name] for name in names]
+            runner = results[0].runner
+            try:
+                values = await runner.fetch(results)
+            except RunnerLostError as error:
+                error.runner = error.runner or self._name_of(runner)
+                raise
+            for name, value in zip(names, values, strict=True):
+                self._put(name, value)
+        for name, reason in self.again.items():
+            if name in self._results:
+                self._results[name] = replaced(self._results[name], reason=reason)
+
+    def _put(self, name: str, value: Any) -> None:
+        record = self._results[name]
+        if isinstance(value, Lost):
+            self._results[name] = lost(record, value.error)
+        else:
+            self._results[name] = replaced(record, result=value)
+
+    def forget(self, name: str) -> None:
+        """Let go of a node's result, which nobody needs any more."""
+        self.remote.pop(name, None)
+        self._values.pop(name, None)
+        self._turns.pop(name, None)
+
+
+class _Line:
+    """From one call back to its run; after that has ended, nobody hears it."""
+
+    def __init__(self, away: Away, name: str, policy: NodePolicy) -> None:
+        self._away = away
+        self._name = name
+        self._policy = policy
+        self._note: Notes | None = away.note(name)
+        self.attempt = self._note.attempts or 0
+        self._note.place = Place(policy.runner, None)
+        self._began = perf_counter()
+        self.seconds: float = 0.0
+        self._is_told = False
+
+    def queued(self) -> None:
+        if self._note is not None:
+            self._away.delay(self._name, None)
+
+    def placed(self, worker: str) -> None:
+        if self._note is None:
+            return
+        self._began = perf_counter()
+        self._note.place = place = Place(self._policy.runner, worker)
+        self._away.delay(self._name, self._policy.timeout)
+        self._away.place(self._name, place, self.attempt)
+
+    def took(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._is_told = True
+
+    def end(self) -> None:
+        self._note = None
+        if not self._is_told:
+            self.seconds = perf_counter() - self._began
+
+    def progress(self, done: float, total: float | None, note: str) -> None:
+        if self._note is not None:
+            self._away.progress(self._name, done, total, note)
+
+    def computed_again(self, reason: str) -> None:
+        self._away.again[self._name] = reason
+
+    def outlive(self) -> Callable[[], object]:
+        outliving = Outliving()
+        if self._note is not None:
+            self._note.lingering = outliving
+        self._note = None
+        return outliving.end
+
+
+def refuse_grow(name: str, runner: str) -> TaskSignatureError:
+    """Return the error for a task that adds nodes, and is to run elsewhere."""
+    return TaskSignatureError(
+        f"the task of node {name!r:.60} has a parameter {GROW!r}, and is to run on {runner!r:.60}\n"
+        f"  help: nodes are added from here: give it NodePolicy(runner={LOCAL!r})",
+        name,
+        GROW,
+    )
+
+
+async def entered(stack: AsyncExitStack, runners: Mapping[str, Runner]) -> None:
+    """Enter the runners of a run, and let as many of its nodes start as they have slots."""
+    for name, runner in runners.items():
+        try:
+            await stack.enter_async_context(runner)
+        except RunnerLostError as error:
+            error.runner = error.runner or name
+            raise
+        post_of(name, runner).resize(checked_slots(runner))

@@ -1,0 +1,360 @@
+"""DaskRunner: bodies run on a cluster of Dask, and their results stay there."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from os import urandom
+from types import TracebackType
+from typing import Any, Self
+from weakref import finalize
+
+from anyio import CancelScope
+from distributed import Client, Future, KilledWorker
+
+from dagron._checks import counted, finite
+from dagron._errors import NotPicklableError, RunnerError, RunnerLostError, WorkerLostError
+from dagron._names import plain
+from dagron._results import error_text
+from dagron._runner import Call, Line, Lost, Result
+from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried
+from dagron.runners._at_dask import call as call_there
+from dagron.runners._entries import Entries, backend_name, boxed, checked_variables
+from dagron.runners._pickles import loaded
+from dagron.runners._travel import packed
+
+AHEAD = 16  # calls per thread of the cluster, most of them in line there, so that it never idles
+LARGE = 1_000_000  # bytes of a call beyond which it goes to a worker, and not by the scheduler
+
+
+class DaskResult(Result):
+    """A result on a cluster; it is there as long as this object is."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, runner: "DaskRunner", future: Future, *, is_wanted: bool) -> None:
+        super().__init__(runner, is_wanted=is_wanted)
+        self.future = future
+
+
+class DaskRunner:
+    """Runs bodies on the workers of a Dask cluster.
+
+    ``cluster`` is the address of its scheduler, or a `distributed.Client` or a cluster object that
+    knows it; the runner has a client of its own, and never shuts the cluster down. ``slots`` is how
+    many calls it is given at once (default: 16 for each thread of the workers that it has when the
+    runner is entered); ready nodes wait in the run. The workers need dagron, and what the tasks
+    import. It works on asyncio, and on uvloop.
+
+    A result stays on the workers while the run goes on: a node on the same runner that depends on
+    it gets it from there. It is fetched, once, where it is needed here: by the node's expander, a
+    condition or a fold, by a node that runs elsewhere, by ``run.completed()``, and at the end of
+    the run for its `ExecutionResult`. What ``DynamicExecutor(keep="leaves")`` forgets is freed
+    with the last node that depends on it, and never comes here. With ``keep_remote=False`` every
+    result is fetched as soon as its node is done; other nodes get it from the workers all the same.
+
+    The policy's ``resources`` and ``priority`` are passed to Dask. Its own retries are not used: a
+    node whose worker is lost while its body runs fails with `WorkerLostError`, and is retried as
+    its policy says. A result that is lost with a worker is computed again by Dask, and the node's
+    ``reason`` says so. If the scheduler is lost, the run ends with `RunnerLostError`.
+
+    A body cannot be stopped by force: one that is cancelled or out of time goes on, unless it asks
+    `check_cancelled` or is an ``async def``, and its slot is taken until it ends. `progress` works.
+    ``carry`` is that of `ProcessRunner`; ``timeout`` is how many seconds it may take to connect.
+
+    It is entered and left as a `ProcessRunner` is. Raises `TypeError` or `ValueError` that name the
+    parameter; entering raises `RunnerError` on trio, and `RunnerLostError` if there is no cluster.
+    """
+
+    def __init__(
+        self,
+        cluster: Any,
+        *,
+        slots: int | None = None,
+        keep_remote: bool = True,
+        carry: Iterable[ContextVar[Any]] = (),
+        timeout: float = 30.0,
+    ) -> None:
+        self._address = _address(cluster)
+        self._security = getattr(cluster, "security", None)
+        self._given_slots = None if slots is None else counted("slots", slots)
+        self._keep_remote = keep_remote
+        self._carry = checked_variables(carry)
+        self._timeout = finite("timeout", timeout)
+        self._entries = Entries("DaskRunner", self._connect, self._disconnect)
+        self._slots = self._given_slots
+        self._client: Any = None
+        self._topic = ""
+        self._calls: dict[str, _Sent] = {}
+        self._done: dict[str, Line] = {}  # of the calls whose results are there
+
+    @property
+    def slots(self) -> int | None:
+        """How many calls the cluster is given at once."""
+        return self._slots
+
+    # -- the context manager
+
+    async def __aenter__(self) -> Self:
+        """Connect to the scheduler."""
+        if backend_name() != "asyncio":
+            raise RunnerError(
+                "a DaskRunner works on asyncio, as Dask does, and this is trio\n"
+                "  help: write backend='asyncio', or anyio.run(main, backend='asyncio')"
+            )
+        await self._entries.enter()
+        return self
+
+    async def _connect(self) -> None:
+        try:
+            self._client = client = await Client(
+                self._address,
+                asynchronous=True,
+                set_as_default=False,
+                security=self._security,
+                timeout=self._timeout,
+                name="dagron",
+            )
+            there = await client.scheduler.identity(n_workers=-1)
+        except (OSError, TimeoutError) as error:
+            raise RunnerLostError(
+                f"there is no Dask scheduler at {self._address}: {error_text(error):.200}\n"
+                f"  help: start one: dask scheduler, and beside it: dask worker {self._address}"
+            ) from error
+        threads = sum(worker["nthreads"] for worker in there["workers"].values())
+        self._slots = self._given_slots or AHEAD * max(threads, 1)
+        self._topic = f"dagron-{urandom(6).hex()}"
+        client.subscribe_topic(self._topic, self._hear)
+        client.subscribe_topic("all", self._hear_of_cluster)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Disconnect, if it is left for the last time; the cluster frees what it has kept."""
+        await self._entries.leave()
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        calls, self._calls = self._calls, {}
+        for sent in calls.values():
+            sent.end()
+        await client._close(fast=client.status != "running")
+
+    # -- calls
+
+    async def run(self, call: Call) -> Any:
+        """Make the call at a worker, and return its result as one that stays there."""
+        self._entries.check()
+        pickled, results = packed(call, "asyncio", self._carry)
+        key = f"{_prefix(call.function)}-{self._topic}/{call.key}"
+        self._calls[key] = sent = _Sent(call)
+        call.line.queued()
+        try:
+            futures = [result.future for result in results]
+            piece = pickled if len(pickled) < LARGE else await self._scattered(pickled)
+            sent.future = future = self._client.submit(
+                call_there,
+                self._topic.encode(),
+                piece,
+                *futures,
+                key=key,
+                pure=False,
+                priority=int(call.priority),
+                resources=dict(call.resources) or None,
+            )
+            return await self._outcome(key, sent, future)
+        except BaseException:
+            self._give_up(key, sent)
+            raise
+
+    async def _scattered(self, pickled: bytes) -> Future:
+        (future,) = await self._client.scatter([pickled], hash=False)
+        return future
+
+    async def _outcome(self, key: str, sent: "_Sent", future: Future) -> Any:
+        error = await sent.first(future.exception())
+        if error is None and future.status == "finished":
+            del self._calls[key]
+            result = DaskResult(self, future, is_wanted=not self._keep_remote)
+            self._done[key] = sent.call.line
+            finalize(result, self._done.pop, key, None)
+            return result
+        if isinstance(error, Carried):
+            sent.is_running = False
+            raise boxed(loaded(error.pickled), sent.call.node)
+        if future.status == "cancelled":
+            raise self._cancelled(sent.call.node, future)
+        if isinstance(error, KilledWorker):
+            raise sent.worker_lost(str(error.last_worker.address)) from error
+        raise _not_sent(sent.call.node, error)
+
+    def _cancelled(self, node: str, future: Future) -> RunnerError:
+        """Return what it means that Dask has cancelled a call: its own word for it is no error."""
+        reason = getattr(future._state.exception, "reason", "unknown")
+        if reason == "scheduler-connection-lost" or self._is_lost():
+            return self._lost(node)
+        return RunnerError(
+            f"the call of node {node!r:.60} was cancelled on the Dask cluster: {reason}\n"
+            f"  help: find out who did, or give it NodePolicy(retry=...)",
+            node,
+        )
+
+    def _is_lost(self) -> bool:
+        return self._client is None or self._client.status != "running"
+
+    def _lost(self, node: str = "") -> RunnerLostError:
+        return RunnerLostError(
+            f"the Dask scheduler at {self._address} is lost\n"
+            f"  help: start it again, and run again; a journal keeps what was done",
+            node,
+        )
+
+    def _give_up(self, key: str, sent: "_Sent") -> None:
+        """Take a call back; one whose body has begun, and cannot be stopped, keeps its slot."""
+        if sent.future is not None:
+            sent.future.release()
+        if sent.is_running and not self._is_lost():
+            sent.outlive()
+        else:
+            self._calls.pop(key, None)
+
+    # -- results
+
+    async def fetch(self, results: Sequence[Result]) -> Sequence[Any]:
+        """Return the values of results that are on the cluster."""
+        self._entries.check()
+        futures = [result.future for result in results if isinstance(result, DaskResult)]
+        try:
+            values: list[Any] = await self._client.gather(futures)
+        except Exception as error:
+            if self._is_lost():
+                raise self._lost() from error
+            if len(futures) > 1:
+                return [(await self.fetch([result]))[0] for result in results]
+            return [Lost(_lost_value(futures[0], error))]
+        return values
+
+    # -- news
+
+    async def _hear(self, event: tuple[float, Any]) -> None:
+        what, key, *details = event[1]
+        sent = self._calls.get(key)
+        if sent is None:
+            return
+        if what == BEGAN:
+            sent.began(*details)
+        elif what == PROGRESS:
+            sent.call.line.progress(*details)
+        elif what == ENDED:
+            sent.end()
+            if sent.is_over:
+                self._calls.pop(key, None)
+
+    async def _hear_of_cluster(self, event: tuple[float, Any]) -> None:
+        news = event[1]
+        if not isinstance(news, dict) or news.get("action") != "remove-worker":
+            return
+        worker = news["worker"]
+        for key in news.get("lost-computed-tasks", ()):
+            if key in self._done:
+                self._done[key].computed_again(
+                    f"its result was lost with worker {worker}, and computed again"
+                )
+        for sent in [*self._calls.values()]:
+            if sent.worker == worker and sent.is_running:
+                sent.lose(worker)
+
+
+class _Sent:
+    """A call that a cluster was given."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.future: Future | None = None
+        self.worker: str | None = None  # on which it runs
+        self.is_running = False
+        self.is_over = False  # nobody waits for it
+        self._ended: Callable[[], object] | None = None
+        self._scope: CancelScope | None = None
+        self._loss: WorkerLostError | None = None
+
+    async def first(self, outcome: Any) -> Any:
+        """Wait for the outcome, or raise if its worker is lost first."""
+        with CancelScope() as self._scope:
+            return await outcome
+        self._scope = None
+        assert self._loss is not None, "nothing else cancels this scope"
+        raise self._loss
+
+    def began(self, worker: str) -> None:
+        self.worker, self.is_running = worker, True
+        self.call.line.placed(worker)
+
+    def end(self) -> None:
+        self.is_running = False
+        if self._ended is not None:
+            self._ended()
+
+    def outlive(self) -> None:
+        self.is_over = True
+        self._ended = self.call.line.outlive()
+
+    def lose(self, worker: str) -> None:
+        """Fail the call with its worker."""
+        self.end()
+        self._loss = self.worker_lost(worker)
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def worker_lost(self, worker: str) -> WorkerLostError:
+        node = self.call.node
+        return WorkerLostError(
+            f"the Dask worker {worker} was lost while node {node!r:.60} ran on it\n"
+            f"  help: if it may succeed when tried again, give it NodePolicy(retry=...)",
+            node,
+            worker,
+        )
+
+
+def _address(cluster: Any) -> str:
+    """Return the address of the scheduler."""
+    if isinstance(cluster, str) and cluster:
+        return cluster
+    if isinstance(cluster, Client):
+        address = getattr(cluster.scheduler, "addr", None) or cluster.scheduler.address
+    else:
+        address = getattr(cluster, "scheduler_address", None)
+    if isinstance(address, str) and address:
+        return address
+    raise TypeError(
+        f"cluster is the address of a Dask scheduler, a client or a cluster, not {cluster!r:.60}\n"
+        f"  help: write DaskRunner('tcp://127.0.0.1:8786')"
+    )
+
+
+def _prefix(function: Any) -> str:
+    """Return what Dask's pages call a task: by it they tell kinds of tasks apart."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return plain(str(name)).replace("-", "_")[:40]
+
+
+def _not_sent(node: str, error: BaseException | None) -> RunnerError:
+    """Return what a failure means that is none of the body's: the call did not get there."""
+    return NotPicklableError(
+        f"the call of node {node!r:.60} did not reach a Dask worker: {error_text(error):.300}\n"
+        f"  help: dagron and what the task imports must be installed there, in the same versions",
+        node,
+        "its call",
+    )
+
+
+def _lost_value(future: Future, error: BaseException) -> BaseException:
+    node = str(future.key)
+    lost = WorkerLostError(
+        f"the result {node:.100} was lost with its Dask worker, and could not be computed again: "
+        f"{error_text(error):.200}\n"
+        f"  help: run it again, or use keep_remote=False"
+    )
+    lost.__cause__ = error
+    return lost

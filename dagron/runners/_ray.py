@@ -1,0 +1,235 @@
+"""RayRunner: bodies run on Ray, and their results stay there."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from anyio import CancelScope, move_on_after, to_thread
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayError,
+    RaySystemError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+
+from dagron._checks import counted
+from dagron._errors import NotPicklableError, RunnerError, RunnerLostError, WorkerLostError
+from dagron._results import error_text
+from dagron._runner import Call, Lost, Result
+from dagron.runners._at_ray import Outcome, Pickler
+from dagron.runners._at_ray import call as call_there
+from dagron.runners._entries import Entries, backend_name, boxed, checked_variables
+from dagron.runners._pickles import loaded
+from dagron.runners._travel import packed
+
+PATIENCE = 1.0  # seconds that a body has to end by itself, once it is interrupted
+DEAD = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
+
+
+class RayResult(Result):
+    """A result at Ray; it is there as long as this object is."""
+
+    __slots__ = ("reference",)
+
+    def __init__(self, runner: "RayRunner", reference: Any, *, is_wanted: bool) -> None:
+        super().__init__(runner, is_wanted=is_wanted)
+        self.reference = reference
+
+
+class RayRunner:
+    """Runs bodies as tasks of Ray.
+
+    A Ray that the program has started is used as it is, and never shut down. Else the runner starts
+    one by ``ray.init(address, **options)`` when it is entered, or connects to the one at
+    ``address``, and shuts that down when it is left. ``slots`` is how many calls are made at once
+    (default: the processors that Ray has).
+
+    Each body takes ``num_cpus`` processors and ``num_gpus`` GPUs. The policy's ``resources`` say
+    something else for a node: ``{"CPU": 2, "GPU": 1, "disk": 0.5}``, where all but the first two
+    are resources that Ray was started with.
+
+    A result stays at Ray and is passed on, fetched and freed as by a `DaskRunner`, and so are
+    ``keep_remote`` and ``carry``. Ray computes none again: a node that needs one that is lost fails
+    with `WorkerLostError`, and so does a node whose worker is lost. A body that is cancelled or out
+    of time is interrupted by a KeyboardInterrupt, and killed with its worker a second later. The
+    worker of a node is known when its body has ended. `progress` tells nothing there, and
+    `check_cancelled` never raises. It works on asyncio, and on uvloop.
+
+    It is entered and left as a `ProcessRunner` is. Raises `TypeError` or `ValueError` that name the
+    parameter; entering raises `RunnerError` on trio, and `RunnerLostError` if there is no Ray.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        num_cpus: float = 1,
+        num_gpus: float = 0,
+        slots: int | None = None,
+        keep_remote: bool = True,
+        carry: Iterable[ContextVar[Any]] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if address is not None and not isinstance(address, str):
+            raise TypeError(
+                f"address is that of a Ray cluster, or None, not {address!r:.60}\n"
+                f"  help: write RayRunner('auto'), or RayRunner() to start Ray here"
+            )
+        self._address = address
+        self._needs = {"CPU": num_cpus, "GPU": num_gpus}
+        self._given_slots = None if slots is None else counted("slots", slots)
+        self._keep_remote = keep_remote
+        self._carry = checked_variables(carry)
+        self._options = {"include_dashboard": False, **(options or {})}
+        self._entries = Entries("RayRunner", self._begin, self._end)
+        self._slots = self._given_slots
+        self._is_ours = False
+        self._task: Any = None
+
+    @property
+    def slots(self) -> int | None:
+        """How many calls are made at once."""
+        return self._slots
+
+    # -- the context manager
+
+    async def __aenter__(self) -> Self:
+        """Start Ray, or connect to it."""
+        if backend_name() != "asyncio":
+            raise RunnerError(
+                "a RayRunner works on asyncio, as Ray does, and this is trio\n"
+                "  help: write backend='asyncio', or anyio.run(main, backend='asyncio')"
+            )
+        await self._entries.enter()
+        return self
+
+    async def _begin(self) -> None:
+        if not ray.is_initialized():
+            try:
+                await to_thread.run_sync(self._start)
+            except (ConnectionError, RayError, RuntimeError, TimeoutError, ValueError) as error:
+                raise RunnerLostError(
+                    f"Ray cannot be started or reached: {error_text(error):.200}\n"
+                    f"  help: leave the address out to start one here, or type: ray start --head"
+                ) from error
+        resources = await to_thread.run_sync(ray.cluster_resources)
+        self._slots = self._given_slots or max(1, int(resources.get("CPU", 1)))
+        self._task = ray.remote(max_retries=0, num_returns=2)(call_there)
+
+    def _start(self) -> None:
+        ray.init(self._address, **self._options)
+        self._is_ours = True
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Shut Ray down, if it is left for the last time, and it was this that has started it."""
+        await self._entries.leave()
+
+    async def _end(self) -> None:
+        if self._is_ours:
+            self._is_ours = False
+            await to_thread.run_sync(ray.shutdown)
+
+    # -- calls
+
+    async def run(self, call: Call) -> Any:
+        """Make the call as a task of Ray, and return its result as one that stays there."""
+        self._entries.check()
+        pickled, results = packed(call, "asyncio", self._carry, Pickler)
+        needs = {**self._needs, **call.resources}
+        task = self._task.options(
+            num_cpus=needs.pop("CPU"),
+            num_gpus=needs.pop("GPU"),
+            resources=needs or None,
+            name=f"{getattr(call.function, '__name__', 'task')}: {call.node}",
+        )
+        ending, value = task.remote(pickled, *(result.reference for result in results))
+        waiting = asyncio.wrap_future(ending.future())
+        try:
+            outcome: Outcome = await waiting
+        except RayError as error:
+            raise self._failure(call.node, error) from error
+        except BaseException:
+            await _stop(ending)
+            raise
+        call.line.placed(outcome.worker)
+        if outcome.error is not None:
+            raise boxed(loaded(outcome.error), call.node)
+        call.line.took(outcome.seconds)
+        return RayResult(self, value, is_wanted=not self._keep_remote)
+
+    def _failure(self, node: str, error: RayError) -> RunnerError:
+        """Return what it means that Ray has no outcome of a call."""
+        if isinstance(error, DEAD):
+            return WorkerLostError(
+                f"the Ray worker of node {node!r:.60} was lost: {error_text(error):.200}\n"
+                f"  help: if it may succeed when tried again, give it NodePolicy(retry=...)",
+                node,
+            )
+        if isinstance(error, (LocalRayletDiedError, RaySystemError)):
+            return RunnerLostError(
+                f"Ray is lost: {error_text(error):.200}\n"
+                f"  help: start it again, and run again; a journal keeps what was done",
+                node,
+            )
+        if isinstance(error, TaskCancelledError):
+            return RunnerError(f"the call of node {node!r:.60} was cancelled at Ray", node)
+        if isinstance(error, RayTaskError):  # nothing that a body raises comes as one
+            return NotPicklableError(
+                f"the call of node {node!r:.60} did not begin at its Ray worker: "
+                f"{error_text(error.cause):.300}\n"
+                f"  help: dagron and what the task imports must be installed there",
+                node,
+                "its call",
+            )
+        return WorkerLostError(
+            f"what node {node!r:.60} needs is lost at Ray: {error_text(error):.300}\n"
+            f"  help: run it again, or use keep_remote=False",
+            node,
+        )
+
+    # -- results
+
+    async def fetch(self, results: Sequence[Result]) -> Sequence[Any]:
+        """Return the values of results that are at Ray."""
+        self._entries.check()
+        values = await asyncio.gather(
+            *(
+                asyncio.wrap_future(result.reference.future())
+                for result in results
+                if isinstance(result, RayResult)
+            ),
+            return_exceptions=True,
+        )
+        return [
+            Lost(self._failure("", value)) if isinstance(value, RayError) else value
+            for value in values
+        ]
+
+
+async def _stop(ending: Any) -> None:
+    """Interrupt a body, and kill its worker if it does not end."""
+    with CancelScope(shield=True):
+        ray.cancel(ending, force=False)
+        with move_on_after(PATIENCE):
+            try:
+                await asyncio.wrap_future(ending.future())
+                return
+            except RayError:
+                return
+        ray.cancel(ending, force=True)
+        try:
+            await asyncio.wrap_future(ending.future())
+        except RayError:
+            return

@@ -1,0 +1,103 @@
+"""A worker process: it makes one call after another, and ends with the program that began it.
+
+What goes through its two pipes are frames: a kind, the length of what follows, and that.
+
+    to the worker                  CALL
+    from it          READY (once)  PROGRESS ...  VALUE or ERROR, after the seconds that it took
+"""
+
+import os
+import sys
+from queue import SimpleQueue
+from struct import Struct
+from threading import Lock, Thread
+from time import perf_counter
+from typing import BinaryIO
+
+from dagron.runners._pickles import dumped
+from dagron.runners._travel import Host, perform
+
+HEADER = Struct(">cQ")
+SECONDS = Struct(">d")
+READY, CALL, PROGRESS, VALUE, ERROR = (bytes([letter]) for letter in b"RCPVE")
+
+
+class Worker:
+    """The process, as it sees itself."""
+
+    def __init__(self, commands: BinaryIO, replies: BinaryIO) -> None:
+        self._commands = commands
+        self._replies = replies
+        self._inbox: SimpleQueue[bytes | None] = SimpleQueue()
+        self._is_busy = False
+        self._writing = Lock()
+
+    def serve(self) -> None:
+        """Make calls until the program closes the pipe, or is gone."""
+        Thread(target=self._read, name="dagron commands", daemon=True).start()
+        self._send(READY, b"")
+        while (pickled := self._inbox.get()) is not None:
+            self._is_busy = True
+            self._make(pickled)
+            self._is_busy = False
+
+    def _read(self) -> None:
+        """Take what comes while a call is on, so that the end of the program is noticed then."""
+        while (pickled := self._next()) is not None:
+            self._inbox.put(pickled)
+        if self._is_busy:
+            os._exit(1)
+        self._inbox.put(None)
+
+    def _next(self) -> bytes | None:
+        header = self._commands.read(HEADER.size)
+        if len(header) < HEADER.size:
+            return None
+        _, length = HEADER.unpack(header)
+        pickled = self._commands.read(length)
+        return pickled if len(pickled) == length else None
+
+    def _make(self, pickled: bytes) -> None:
+        began = perf_counter()
+        where = f"process {os.getpid()}"
+        try:
+            content, seconds = perform(pickled, (), Host(self._tell), where, dumped)
+            kind = VALUE
+        except BaseException as error:
+            kind, content, seconds = ERROR, dumped(error), perf_counter() - began
+        self._send(kind, SECONDS.pack(seconds) + content)
+
+    def _tell(self, done: float, total: float | None, note: str) -> None:
+        self._send(PROGRESS, dumped((done, total, note)))
+
+    def _send(self, kind: bytes, content: bytes) -> None:
+        with self._writing:  # a body may report its progress from threads of its own
+            self._replies.write(HEADER.pack(kind, len(content)))
+            self._replies.write(content)
+            self._replies.flush()
+
+
+def set_up(memory_limit: int | None) -> None:
+    """Bound what this process may take of memory, where that can be done."""
+    if memory_limit is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+
+
+def main(shown: int | None, memory_limit: int | None) -> None:
+    """Serve the pipes that are this process's stdin and stdout; what it prints goes to ``shown``.
+
+    Both pipes are hidden first, so that nothing that a body reads or prints comes between.
+    """
+    commands = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2 if shown is None else shown, 1)
+    if shown is not None:
+        os.close(shown)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    set_up(memory_limit)
+    Worker(commands, replies).serve()
