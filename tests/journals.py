@@ -140,6 +140,12 @@ class Program:
         assert line, self._process.communicate()[1]
         return line.rstrip("\n")
 
+    def go(self) -> None:
+        """Let it go on that waits for a line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
     def kill(self) -> None:
         """Kill it as `kill -9` does."""
         self._process.send_signal(signal.SIGKILL)

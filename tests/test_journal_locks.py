@@ -234,7 +234,9 @@ def test_a_dead_process_holds_nothing(path: Path) -> None:
 
 
 def test_many_processes_write_one_file(path: Path) -> None:
-    """Runs of several processes go into one file at the same time, each whole and in order."""
+    """Several processes make a journal and write to it at the same time: one file, in which each
+    run is whole and in order.
+    """
     code = """
     with Store(path) as store:
         say("ready")
@@ -251,6 +253,8 @@ def test_many_processes_write_one_file(path: Path) -> None:
     programs = [Program(path, code) for _ in range(3)]
     for program in programs:
         assert program.line() == "ready"
+    for program in programs:
+        program.go()
     assert [program.end() for program in programs] == ["done None\n"] * 3
     with Store(path) as store:
         runs = store.runs()
