@@ -146,6 +146,10 @@ class Program:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
+    def wait(self) -> None:
+        """Wait until it has ended, in whatever way."""
+        self._process.wait(GUARD)
+
     def kill(self) -> None:
         """Kill it as `kill -9` does."""
         self._process.send_signal(signal.SIGKILL)

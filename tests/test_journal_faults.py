@@ -495,6 +495,21 @@ def test_a_flipped_bit_starts_no_run_anew(path: Path, closed: bytes) -> None:
             assert (claim.is_new, claim.uid, claim.last_seq) == (False, "uid", SUMS[-1])
 
 
+def test_a_page_that_lost_its_last_rows(path: Path, closed: bytes) -> None:
+    """Where a page of the file says that it has fewer rows than it has, the run does not go on
+    before them.
+    """
+    leaves = [page for page in range(4096, len(closed), 4096) if closed[page] == 13]
+    assert len(leaves) > 2
+    for page in leaves:
+        hurt = bytearray(closed)
+        assert hurt[page + 4] > 0
+        hurt[page + 4] -= 1
+        restored(path, {"": bytes(hurt)})
+        with Store(path) as store, pytest.raises(JournalCorruptError):
+            store.claim("run", GRAPH, "uid")
+
+
 def field_of(path: Path, statement: str) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute(statement)

@@ -179,6 +179,21 @@ def test_asking_keeps_our_own_holds(tmp_path: Path) -> None:
 
 
 @needs_proc
+def test_asking_opens_nothing_twice(tmp_path: Path) -> None:
+    """A process opens a lock file once, however often it asks while it holds something."""
+    file = str(tmp_path / "locks")
+    held = hold(file, 1)
+    assert held is not None
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(1, 10):
+        is_held(file, number)
+        hold(file, 1)
+    assert len(os.listdir("/proc/self/fd")) == before
+    held.release()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+@needs_proc
 def test_reading_keeps_the_locks_of_sqlite(store: Store, path: Path) -> None:
     """Reading the journal, looking whether it is one and copying it leave the writer's locks on
     the file: else the next process to close it would take the WAL away from under it.

@@ -141,8 +141,9 @@ def test_many_rows_are_one_transaction(store: Store) -> None:
     statements: list[str] = []
     in_writer(store, lambda connection: connection.set_trace_callback(statements.append))
     assert write(store, claim, 2 * MAX_ROWS + 5) is None
-    shown = [statement.split(" ")[0] for statement in statements]
-    assert shown == ["BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT"]
+    shown = [statement.partition(" INTO")[0] for statement in statements]
+    # Immediate: else it would read first, and could not write any more when another had written.
+    assert shown == ["BEGIN IMMEDIATE", "INSERT", "INSERT", "INSERT", "COMMIT"]
 
 
 def test_few_statements_are_prepared() -> None:
@@ -401,6 +402,26 @@ def test_readers_write_nothing(store: Store, path: Path, tmp_path: Path) -> None
         assert len(other.runs()) == 1
         assert other.graph(claim.number) == GRAPH
     assert kept() == before
+
+
+def test_readers_leave_what_a_killed_process_left(path: Path, tmp_path: Path) -> None:
+    """Who only looks at the journal of a killed process moves nothing from the WAL into the file,
+    though nobody else has it open.
+    """
+    with Program(
+        path,
+        """
+        store = Store(path)
+        write(store, store.claim("nightly", "{}", "uid"), 50)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    ) as program:
+        program.wait()
+    before = {end: path.with_name(path.name + end).read_bytes() for end in ("", "-wal")}
+    with Store(path) as store:
+        assert len(list(store.rows(1))) == 50
+        assert store.run("nightly").state == "interrupted"
+    assert {end: path.with_name(path.name + end).read_bytes() for end in before} == before
 
 
 def test_a_reader_sees_one_moment(store: Store) -> None:
@@ -786,6 +807,20 @@ def test_the_database_of_another_program(path: Path, mode: str) -> None:
     foreign(
         path, f"PRAGMA journal_mode={mode}", "CREATE TABLE runs (a)", "INSERT INTO runs VALUES(1)"
     )
+    refused(path, "another program")
+
+
+def test_the_database_that_another_program_left_behind(path: Path, tmp_path: Path) -> None:
+    """A database of another program that was killed is refused, and its WAL is left to it."""
+    there = tmp_path / "there"
+    there.mkdir()
+    foreign(there / "x", "PRAGMA journal_mode=WAL", "CREATE TABLE t (a)")
+    other = sqlite3.connect(there / "x")
+    other.execute("INSERT INTO t VALUES (1)")
+    other.commit()
+    for end in ("", "-wal"):
+        path.with_name(path.name + end).write_bytes((there / f"x{end}").read_bytes())
+    other.close()
     refused(path, "another program")
 
 

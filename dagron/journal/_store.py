@@ -166,11 +166,8 @@ class Store:
         """
         if claim not in self._claims:
             return
-        try:
-            self._writer.call(lambda _: _release(claim, clean))
-        finally:
-            self._claims.discard(claim)
-            _release(claim, clean=False)  # if the file could not even be opened again
+        self._writer.call(lambda _: _release(claim, clean))
+        self._claims.discard(claim)
 
     def _submit(self, claim: Claim, rows: Sequence[Row], done: Done, *, is_end: bool) -> None:
         first, following = claim.next_seq, claim.next_seq + len(rows)
