@@ -15,7 +15,10 @@ from dagron.journal._claim import Claim
 from dagron.journal._database import Connection
 from dagron.journal._rows import Row
 from dagron.journal._store import Store
-from faults import GUARD, ROOT
+
+# Programs import this module too, and there are many: it needs no event loop and no pytest.
+ROOT = Path(__file__).resolve().parents[1]
+GUARD = 10.0
 
 
 class Told:
