@@ -272,7 +272,7 @@ def _is_ours(connection: Connection) -> bool:
                 path,
             )
         return True
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application or version or tables:
         raise JournalError(
             f"this is the database of another program, not a journal: {path}\n"
