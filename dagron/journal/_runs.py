@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
-from dagron.journal._database import Connection, damaged
+from dagron.journal._database import Connection
+from dagron.journal._failures import damaged
 from dagron.journal._rows import (
     COLUMNS,
     Row,

@@ -17,15 +17,8 @@ from dagron._errors import InternalError, JournalError, RunInUseError, UnknownRu
 from dagron._names import close_names, question
 from dagron.journal._begun import ENDS, RETRY, Begun, read_begun, remove_begun, still_in_flight
 from dagron.journal._claim import Claim
-from dagron.journal._database import (
-    FAILURES,
-    Connection,
-    damaged,
-    failure,
-    open_backup,
-    open_reader,
-    transaction,
-)
+from dagron.journal._database import Connection, open_backup, open_reader, transaction
+from dagron.journal._failures import FAILURES, damaged, failure
 from dagron.journal._locks import Hold, hold, is_held
 from dagron.journal._rows import Row, checked_run_id
 from dagron.journal._runs import (
