@@ -128,6 +128,7 @@ ROOMS = {
         "_rows",
         "_locks",
         "_begun",
+        "_failures",
         "_database",
         "_runs",
         "_claim",
