@@ -87,6 +87,7 @@ SHELL = (
     "_signals",
     "_registry",
     "__init__",
+    "__main__",
 )
 ORDER = PURE + SHELL
 
