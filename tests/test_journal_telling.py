@@ -283,23 +283,32 @@ async def test_what_came_from_outside_is_told() -> None:
 
 
 async def test_a_node_that_is_cancelled_before_its_first_step_is_told() -> None:
-    """A node that was cancelled when it had its slots, and had not begun, has no attempts."""
+    """A node that was cancelled in the step in which it got its slots has no attempt."""
     journal = MemoryJournal()
-    names = [str(number) for number in range(5)]
-    builder = DAG.builder().add_node("first")
-    for name in names:
-        builder.add_node(name)
+    dag = DAG.builder().add_node("early").add_edge("frees", "victim").add_node("cancels").build()
+    early = anyio.Event()
 
-    async def first() -> str:
-        return "first"
+    async def first() -> None:
+        journal.hold.clear()
+        early.set()
 
-    def cancel(name: str, result: str) -> DynamicModification:
-        return DynamicModification(cancel_nodes=names)
+    async def then() -> None:
+        await early.wait()
+        await anyio.wait_all_tasks_blocked()
 
-    tasks = {"first": first, **dict.fromkeys(names, anyio.sleep_forever)}
-    executor = DynamicExecutor(builder.build(), {"first": cancel}, journal=journal)
+    async def last() -> None:
+        await then()
+        await anyio.wait_all_tasks_blocked()
+
+    def cancel(name: str, result: None) -> DynamicModification:
+        journal.hold.set()  # what these two came to is one transaction
+        return DynamicModification(cancel_nodes=["victim"])
+
+    tasks = {"early": first, "frees": then, "cancels": last, "victim": anyio.sleep_forever}
+    executor = DynamicExecutor(dag, {"cancels": cancel}, journal=journal)
     with anyio.fail_after(GUARD):
         result = await executor.execute(tasks, run_id="a")
+    assert (result["victim"].attempts, result["victim"].started_at) == (0, None)
     assert all_facts(told(journal.pages["a"])) == all_facts(result)
 
 
