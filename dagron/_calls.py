@@ -66,23 +66,42 @@ def read_task(node: str, task: Callable[..., Any]) -> Task:
     Raises `TaskSignatureError` when it is a generator function or cannot be called.
     """
     if type(task) is not FunctionType:
-        return _read_by_inspection(node, task)
+        return _read_partial(node, task) if type(task) is partial else _inspected(node, task)
     code = task.__code__
     flags = code.co_flags
     if not (code.co_argcount or code.co_kwonlyargcount or flags & _SPECIAL):
         return _PLAIN_ASYNC if flags & _COROUTINE else _PLAIN_SYNC
-    if _is_disguised(task):
-        return _read_by_inspection(node, task)
+    return _inspected(node, task) if _is_disguised(task) else _read_code(node, task, 0)
+
+
+def _read_partial(node: str, task: "partial[Any]") -> Task:
+    """Read what a partial leaves open of a plain function.
+
+    A parameter that is bound by keyword changes the kind of those after it: then it is inspected.
+    """
+    function = task.func
+    if task.keywords or type(function) is not FunctionType:
+        return _inspected(node, task)
+    bound = len(task.args)
+    if bound > function.__code__.co_argcount or _is_disguised(function) or _is_disguised(task):
+        return _inspected(node, task)
+    return _read_code(node, function, bound)
+
+
+def _read_code(node: str, function: FunctionType, bound: int) -> Task:
+    """Read what is to be filled, when so many positional parameters are bound."""
+    code = function.__code__
+    flags = code.co_flags
     if flags & _GENERATOR and not flags & _COROUTINE:
         raise _generator_error(node)
-    required = code.co_argcount - len(task.__defaults__ or ())
-    if not required and not code.co_kwonlyargcount:
+    required = code.co_argcount - len(function.__defaults__ or ())
+    if required <= bound and not code.co_kwonlyargcount:
         return _PLAIN_ASYNC if flags & _COROUTINE else _PLAIN_SYNC
     names = code.co_varnames
     keyword = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    if keyword and (defaults := task.__kwdefaults__):
+    if keyword and (defaults := function.__kwdefaults__):
         keyword = tuple(name for name in keyword if name not in defaults)
-    parameters = Parameters(names[:required], keyword) if required or keyword else None
+    parameters = Parameters(names[bound:required], keyword) if required > bound or keyword else None
     return _task(node, bool(flags & _COROUTINE), parameters)
 
 
@@ -97,7 +116,7 @@ def _is_disguised(task: Callable[..., Any]) -> bool:
     return hasattr(task, "__wrapped__") or hasattr(task, "__signature__")
 
 
-def _read_by_inspection(node: str, task: Callable[..., Any]) -> Task:
+def _inspected(node: str, task: Callable[..., Any]) -> Task:
     if not callable(task):
         raise TaskSignatureError(uncallable("task", node, task), node)
     flags = _flags(task)

@@ -1,11 +1,13 @@
 """What a run came to, in a few lines of text for people."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest
 from types import TracebackType
 
+from dagron._errors import RecordedError
 from dagron._family import Family
 from dagron._names import plain, plural, shown_time
 from dagron._node_result import NodeResult
@@ -212,6 +214,8 @@ def _place(error: BaseException | None) -> str | None:
     for _ in range(CAUSES):
         if error is None:
             break
+        if type(error) is RecordedError:
+            return _recorded_place(error)
         traceback = vars(BaseException)["__traceback__"].__get__(error)
         found = None
         for frame in _frames(traceback):
@@ -224,6 +228,16 @@ def _place(error: BaseException | None) -> str | None:
             return f"{file}:{found.tb_lineno} in {plain(code.co_name)}"
         error = vars(BaseException)["__cause__"].__get__(error)
     return None
+
+
+def _recorded_place(error: RecordedError) -> str | None:
+    """Return the same of an error that a journal tells of, by the last line of its traceback."""
+    found = re.findall(r'^  File "(.*)", line (\d+), in (.*)$', error.traceback_text, re.MULTILINE)
+    if not found:
+        return None
+    file, line, function = (plain(part) for part in found[-1])
+    file = file if len(file) <= TEXT else f"...{file[-TEXT:]}"
+    return f"{file}:{line} in {function[:TEXT]}"
 
 
 def _frames(traceback: TracebackType | None) -> Iterable[TracebackType]:

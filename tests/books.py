@@ -115,6 +115,7 @@ class MemoryBook:
             if left is not None:
                 self._journal.fails_after = left - len(rows)
             self._page.rows += rows
+            self._page.is_finished = False
             self._journal.batches.append(len(rows))
             assert [row.seq for row in self._page.rows] == list(range(1, len(self._page.rows) + 1))
             done(None)
@@ -128,9 +129,6 @@ class MemoryBook:
             done(error)
 
         self.append(rows, also)
-
-    def reopen(self) -> None:
-        self._page.is_finished = False
 
     def begin(self, attempts: Sequence[tuple[str, int]]) -> None:
         self._page.begun.update(attempts)

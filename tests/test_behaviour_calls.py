@@ -21,6 +21,7 @@ from dagron import (
     NotAwaitedError,
     TaskSignatureError,
 )
+from dagron._calls import read_task
 from ways import Way, adding, chain, changing, nothing
 
 
@@ -467,6 +468,46 @@ def test_partial_parameters(execute: Way) -> None:
     assert dish(execute, functools.partial(mix, salt="mine"), **given) == "rice, beans, mine"
     assert dish(execute, functools.partial(mix, rice="mine"), **given) == "mine, beans, salt"
     assert dish(execute, functools.partial(mix, "a", "b", salt="c"), **given) == "a, b, c"
+
+
+@functools.wraps(nothing)
+def wrapping(*arguments: object) -> object:
+    return arguments
+
+
+wrapped_partial = functools.partial(lambda a, b: (a, b), 1)
+functools.update_wrapper(wrapped_partial, nothing)
+
+FUNCTIONS: list[Callable[..., Any]] = [
+    lambda: None,
+    lambda a, b=2, *c, d, e=5, **f: None,
+    lambda a, b, /, c, *, d: None,
+    lambda *a: None,
+    lambda a=1, b=2: None,
+    wrapping,
+    functools.partial(lambda a, b, c: None, 1),
+    len,
+    str.upper,
+]
+
+
+@pytest.mark.parametrize("bound", [(), (1,), (1, 2), (1, 2, 3, 4)])
+@pytest.mark.parametrize("keywords", [(), ("b",), ("a", "d")])
+def test_what_a_partial_leaves_open(bound: tuple[int, ...], keywords: tuple[str, ...]) -> None:
+    """A partial of whatever function is read as `inspect.signature` reads it."""
+    for function in (*FUNCTIONS, wrapped_partial):
+        task = functools.partial(function, *bound, **dict.fromkeys(keywords, 0))
+        try:
+            parameters = inspect.signature(task).parameters.values()
+        except (TypeError, ValueError):
+            parameters = {}.values()
+        needed = [p for p in parameters if p.default is p.empty]
+        wanted = (
+            tuple(p.name for p in needed if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
+            tuple(p.name for p in needed if p.kind is p.KEYWORD_ONLY),
+        )
+        found = read_task("dish", task).parameters
+        assert (found or ((), ())) == wanted, (inspect.signature(function), bound, keywords)
 
 
 def test_signature_attribute(execute: Way) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import dagron
 from dagron import (
     DAG,
     DynamicExecutor,
@@ -360,3 +361,18 @@ def test_a_run_that_forgets_has_a_summary(execute: Way, keep: Any) -> None:
     assert ", all succeeded\n" in summary
     assert f" {result.forgotten} of those that succeeded (keep=...)" in summary
     assert "50 by 'source'; median " in summary
+
+
+def test_a_recorded_failure_says_where_it_was() -> None:
+    """Of an error that a journal tells of, the last place of its recorded traceback is shown."""
+    told = (
+        'Traceback (most recent call last):\n  File "etl.py", line 7, in load\n    x\nOSError: no'
+    )
+    error = dagron.RecordedError("OSError: no", "OSError", "no", told)
+    for traceback, place in ((told, "etl.py:7 in load"), ("OSError: no", None)):
+        error.traceback_text = traceback
+        dag = dagron.DAG.builder().add_node("load").build()
+        node = dagron.NodeResult("load", dagron.NodeStatus.FAILED, error=error)
+        text = dagron.ExecutionResult({"load": node}, dag).summary()
+        assert "'load': OSError: no" in text
+        assert (f"at {place}" in text) is (place is not None)
