@@ -300,8 +300,8 @@ async def test_a_node_that_is_cancelled_before_its_first_step_is_told() -> None:
         await then()
         await anyio.wait_all_tasks_blocked()
 
-    def cancel(name: str, result: None) -> DynamicModification:
-        journal.hold.set()  # what these two came to is one transaction
+    async def cancel(name: str, result: None) -> DynamicModification:
+        journal.hold.set()  # what these two came to is one transaction: this step ends with both
         return DynamicModification(cancel_nodes=["victim"])
 
     tasks = {"early": first, "frees": then, "cancels": last, "victim": anyio.sleep_forever}
