@@ -88,6 +88,7 @@ SHELL = (
     "_signals",
     "_registry",
     "__init__",
+    "__main__",
 )
 ORDER = PURE + SHELL
 
