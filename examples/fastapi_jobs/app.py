@@ -13,20 +13,24 @@
     curl --data-binary @tables.zip localhost:8000/profile         # small ones: wait for the report
 
 Reports are written to the folder `reports`. At SIGTERM event streams end, jobs get some seconds to
-end by themselves, and the rest is cancelled.
+end by themselves, and the rest is cut off. What was cut off, by that or by a crash, goes on when the
+service is started again: each job that was answered with an id ends.
 """
 
 import argparse
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
 import uvicorn
+from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from kept import KeptJobs
 from tables import Job
 from uploads import BadUpload, Upload, receive
 
@@ -38,11 +42,17 @@ def registry(request: Request) -> dagron.RunRegistry:
     return runs
 
 
+def kept_jobs(request: Request) -> KeptJobs:
+    jobs: KeptJobs = request.app.state.kept
+    return jobs
+
+
 def find(id: str, runs: Annotated[dagron.RunRegistry, Depends(registry)]) -> dagron.RegisteredRun:
     return runs[id]
 
 
 Runs = Annotated[dagron.RunRegistry, Depends(registry)]
+Kept = Annotated[KeptJobs, Depends(kept_jobs)]
 Found = Annotated[dagron.RegisteredRun, Depends(find)]
 Received = Annotated[Upload, Depends(receive)]
 
@@ -53,16 +63,27 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        folder.mkdir(parents=True, exist_ok=True)
-        async with dagron.RunRegistry(**options) as app.state.runs:
-            yield
+        app.state.kept = kept = await run_sync(KeptJobs, folder)
+        try:
+            async with dagron.RunRegistry(**options) as app.state.runs:
+                for job in await run_sync(kept.unfinished):
+                    app.state.runs.start(job.run(), data=job)
+                yield
+        finally:
+            await run_sync(kept.journal.close)
 
     app = FastAPI(title="Tables", lifespan=lifespan)
 
     @app.post("/jobs", status_code=202)
-    async def start(upload: Received, runs: Runs, approval: bool = False) -> dict[str, Any]:
-        job = Job(upload, folder, approval=approval)
-        return runs.start(job.run(), data=job).as_dict()
+    async def start(
+        upload: Received, runs: Runs, kept: Kept, approval: bool = False
+    ) -> dict[str, Any]:
+        job = await run_sync(partial(kept.keep, upload, approval=approval))
+        try:
+            return runs.start(job.run(), data=job).as_dict()
+        except dagron.DagronError:
+            job.upload.forget()
+            raise
 
     @app.get("/jobs")
     async def index(runs: Runs) -> list[dict[str, Any]]:
@@ -87,6 +108,7 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
 
     @app.post("/jobs/{id}/cancel", status_code=202)
     async def cancel(run: Found) -> dict[str, Any]:
+        run.data.upload.forget()  # so that it does not go on later
         run.cancel("by a request")
         return run.as_dict()
 
