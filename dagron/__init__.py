@@ -91,7 +91,7 @@ from dagron._status import NodeStatus
 from dagron._stream import EventReader
 
 if TYPE_CHECKING:
-    from dagron.journal import Journal
+    from dagron.journal import Journal, NotLoaded, RecordedRun
 
 __version__ = "0.1.0"
 
@@ -158,7 +158,9 @@ __all__ = [
     "NodeStatus",
     "NodeTimeoutError",
     "NotAwaitedError",
+    "NotLoaded",
     "RecordedError",
+    "RecordedRun",
     "RegisteredRun",
     "RegistryClosedError",
     "RegistryFullError",
@@ -188,7 +190,8 @@ __all__ = [
     "progress",
 ]
 
-_ON_USE = {"Journal": "dagron.journal"}  # what most programs do without
+# What most programs do without.
+_ON_USE = dict.fromkeys(("Journal", "NotLoaded", "RecordedRun"), "dagron.journal")
 
 
 def __getattr__(name: str) -> Any:

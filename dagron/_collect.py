@@ -18,7 +18,7 @@ def collect(
     cut: str | None,
     seconds: float,
     tallies: Mapping[str | None, Tally],
-    times: Times | None = None,
+    times: Times,
     *,
     is_whole: bool = True,
 ) -> ExecutionResult:

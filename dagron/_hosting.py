@@ -480,6 +480,9 @@ class Hosting(ABC):
             ledger.queue(entry)
         for name, poison in replay.poisoned():
             self.fail_unstarted(name, poison)
+        # Nothing begins before this life is written: a node that kills the process at once would
+        # not have been at work in it, and be tried for ever.
+        await ledger.flush()
 
     def _fail_with(self, error: BaseException) -> None:
         """End the run with this error."""
@@ -498,13 +501,13 @@ class Hosting(ABC):
 
     def _begin_attempts(self, ledger: "Ledger", names: list[str]) -> None:
         """Note, before they do, that nodes which have just got their slots begin."""
-        ledger.book.begin(
-            [
-                (name, self._prior.get(name, 0) + 1)
-                for name in names
-                if name not in self._handles and name not in self._recalled
-            ]
-        )
+        begun = [
+            (name, self._prior.get(name, 0) + 1)
+            for name in names
+            if name not in self._handles and name not in self._recalled
+        ]
+        if begun:  # else it would be written that nothing begins
+            ledger.book.begin(begun)
 
     def _grow_handle(self, name: str) -> Grow:
         return self.growing.handle(name)

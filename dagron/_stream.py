@@ -10,37 +10,14 @@ from anyio import Event as Signal
 
 from dagron._around import Observer
 from dagron._calls import has_not_run
-from dagron._events import (
-    Event,
-    EventsMissed,
-    GraphModified,
-    NodeAdded,
-    NodeCancelled,
-    NodeCompleted,
-    NodeFailed,
-    NodeReady,
-    NodeRemoved,
-    NodeSkipped,
-    NodeStarted,
-    RunFinished,
-    RunSnapshot,
-    RunStarted,
-)
+from dagron._events import Event, EventsMissed, RunFinished, RunSnapshot, RunStarted
 from dagron._logs import ERROR, log
 from dagron._node_result import NodeResult
 from dagron._results import ExecutionResult, error_text
 from dagron._scheduler import Scheduler
-from dagron._status import (
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    PENDING,
-    READY,
-    RUNNING,
-    SKIPPED,
-    NodeStatus,
-)
+from dagron._status import CANCELLED, COMPLETED, FAILED, PENDING, SKIPPED, NodeStatus
 from dagron._statuses import Landed
+from dagron._stories import cancel_reason, of_landing, of_move, pairs
 
 HISTORY = 10_000  # events that are kept for readers who come back, or lag behind
 GULP = 256  # events that a reader takes at once
@@ -102,7 +79,7 @@ class Stream:
         self._start_log()
         try:
             dag = self._scheduler.dag()
-            self._tell(RunStarted, tuple(dag.nodes()), _pairs(dag.edges()))
+            self._tell(RunStarted, tuple(dag.nodes()), pairs(dag.edges()))
             for name, status in self._scheduler.statuses().items():
                 if status is not PENDING:
                     self._tell_moved(name, status)
@@ -144,45 +121,18 @@ class Stream:
         self._queue.append((kind, self._version, details))
 
     def _tell_moved(self, name: str, status: NodeStatus) -> None:
-        if status is READY:
-            self._tell(NodeReady, name)
-        elif status is RUNNING:
-            self._tell(NodeStarted, name)
-        elif status is COMPLETED:
-            result = self._results[name]
-            self._tell(NodeCompleted, name, result.attempts, result.duration_seconds)
-        elif status is FAILED:
-            result = self._results[name]
-            text = error_text(result.error)
-            self._tell(NodeFailed, name, result.attempts, result.duration_seconds, text)
-        elif status is SKIPPED:
-            self._tell(NodeSkipped, name, str(self._scheduler.blame(name)))
-        elif status is CANCELLED:
-            self._tell(NodeCancelled, name, self.cancel_reason(name))
+        story = of_move(name, status, self._scheduler, self._results, self.cut)
+        if story is not None:
+            self._tell(story[0], *story[1])
 
     def cancel_reason(self, name: str) -> str:
         """Return why a node was cancelled."""
-        if name in self._results:
-            return self._results[name].reason or ""
-        blame = self._scheduler.blame(name)
-        return str(blame) if blame else self.cut
+        return cancel_reason(name, self._scheduler, self._results, self.cut)
 
     def _tell_landed(self, landed: Landed) -> None:
         self._version = landed.version
-        self._tell(
-            GraphModified,
-            landed.by,
-            landed.node_count,
-            tuple(landed.added_nodes),
-            tuple(landed.removed_nodes),
-            _pairs(landed.added_edges),
-            _pairs(landed.removed_edges),
-            tuple(landed.cancelled_nodes),
-        )
-        for name in landed.added_nodes:
-            self._tell(NodeAdded, name, landed.by, landed.depth)
-        for name in landed.removed_nodes:
-            self._tell(NodeRemoved, name, landed.by)
+        for kind, details in of_landing(landed):
+            self._tell(kind, *details)
 
     def tell(self, kind: type[Event], *details: Any) -> None:
         """Tell something that the scheduler does not know, after all that it has logged."""
@@ -270,7 +220,7 @@ class Stream:
             self._elapsed(),
             self._run_id,
             tuple((name, str(status)) for name, status in statuses),
-            _pairs(dag.edges()),
+            pairs(dag.edges()),
         )
 
     def has(self, after: int) -> bool:
@@ -313,11 +263,6 @@ class Stream:
         """Return when there are events that there were not at the call."""
         self._news = self._news if not self._news.is_set() else Signal()
         await self._news.wait()
-
-
-def _pairs(edges: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Return the edges as bare pairs: what their conditions are is no matter of JSON."""
-    return tuple((source, target) for source, target in edges)
 
 
 def _refuse_awaitable(answer: object) -> None:

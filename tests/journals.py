@@ -109,7 +109,15 @@ class Program:
 
     def __init__(self, path: Path | str, code: str, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", dedent(self.HEAD) + dedent(code), str(path), *arguments],
+            [
+                sys.executable,
+                "-W",
+                "ignore::DeprecationWarning",
+                "-c",
+                dedent(self.HEAD) + dedent(code),
+                str(path),
+                *arguments,
+            ],
             cwd=ROOT / "tests",
             env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
             stdin=subprocess.PIPE,

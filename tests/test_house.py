@@ -51,6 +51,7 @@ PURE = (
     "_statuses",
     "_growth",
     "_scheduler",
+    "_stories",
     "_collect",
 )
 SHELL = (
@@ -136,6 +137,8 @@ ROOMS = {
         "_values",
         "_references",
         "_telling",
+        "_chronicle",
+        "_recorded_run",
         "_book",
         "_journal",
         "__init__",
@@ -151,7 +154,7 @@ ON_USE = {
     "_results": {"render.__init__", "_summary"},
 }
 FOR_TYPES = """if TYPE_CHECKING:
-    from dagron.journal import Journal
+    from dagron.journal import Journal, NotLoaded, RecordedRun
 """
 ROOM_MODULES = [f"{room}.{module}" for room, modules in ROOMS.items() for module in modules]
 PURE_ROOM_MODULES = [
@@ -228,7 +231,9 @@ PUBLIC = [
     "NodeStatus",
     "NodeTimeoutError",
     "NotAwaitedError",
+    "NotLoaded",
     "RecordedError",
+    "RecordedRun",
     "RegisteredRun",
     "RegistryClosedError",
     "RegistryFullError",

@@ -300,6 +300,33 @@ async def test_a_node_at_work_at_every_crash_is_poisoned() -> None:
     assert result["other"].status == "COMPLETED"
 
 
+async def test_nothing_begins_before_its_life_is_written() -> None:
+    """In a run that goes on no node begins before it is written that another process has it: one
+    that kills the process at once would not be known to have been at work in it.
+    """
+    journal = MemoryJournal()
+    executor = DynamicExecutor(chain("a", "b"), journal=journal)
+    begun: list[list[tuple[str, str | None]]] = []
+
+    async def b() -> None:
+        begun.append(kinds(journal.pages["a"]))
+
+    with anyio.fail_after(GUARD):
+        await executor.execute({"a": noop, "b": noop}, run_id="a")
+        journal.pages["a"] = journal.pages["a"].cut(2, begun={"b": 1})
+        journal.hold.clear()
+        async with executor.start({"a": noop, "b": b}, run_id="a") as run:
+            while not journal.waiting:
+                await checkpoint()
+            for _ in range(20):
+                await checkpoint()
+            too_soon = [*begun]
+            journal.hold.set()
+        assert (await run.wait()).ok
+    assert not too_soon
+    assert begun == [[("life", None), ("done", "a"), ("life", None)]]
+
+
 async def test_attempts_before_a_crash_count() -> None:
     """A retry goes on with what is left of its attempts, and the result counts all of them."""
     journal = MemoryJournal(max_recoveries=9)

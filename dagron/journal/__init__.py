@@ -4,5 +4,6 @@ It is imported on use: a program that keeps no journal pays nothing for it.
 """
 
 from dagron.journal._journal import Journal
+from dagron.journal._recorded_run import NotLoaded, RecordedRun
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "NotLoaded", "RecordedRun"]

@@ -3,13 +3,15 @@
 import os
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Literal
 
 from dagron._checks import counted
 from dagron.journal._book import Book
+from dagron.journal._recorded_run import RecordedRun
 from dagron.journal._references import References
-from dagron.journal._store import Store
+from dagron.journal._store import RunRow, Store
 from dagron.journal._values import Values
 
 
@@ -78,6 +80,27 @@ class Journal:
         claim = self._store.claim(run_id, graph, os.urandom(16).hex())
         references = References(self._values, {*modules, *self._allow}, trust=self._trust)
         return Book(self._store, claim, self._values, references, self._max_recoveries)
+
+    def runs(self) -> list[RecordedRun]:
+        """Return all runs, the oldest first; none where there is no file yet."""
+        return [self._recorded(row) for row in self._store.runs()]
+
+    def run(self, run_id: str) -> RecordedRun:
+        """Return the run of this id, to look at, also while it is going on.
+
+        Raises `UnknownRunError`, which has close names.
+        """
+        return self._recorded(self._store.run(run_id))
+
+    def _recorded(self, row: RunRow) -> RecordedRun:
+        store, number = self._store, row.number
+        return RecordedRun(
+            row,
+            partial(store.graph, number),
+            partial(store.rows, number),
+            self._values.load,
+            in_flight=partial(store.in_flight, number),
+        )
 
     def prune(self, *, older_than: float | timedelta) -> list[str]:
         """Delete the runs that ended longer ago than this, in seconds or as a timedelta; return

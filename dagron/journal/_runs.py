@@ -109,6 +109,21 @@ def last_seq_of(connection: Connection, number: int) -> int:
     return -1 if key is None else int(key) - key_of(number, 0)
 
 
+def check_unfinished(connection: Connection, record: RunRecord, last_seq: int) -> None:
+    """Raise `JournalCorruptError` unless the file is sound as a database, and the run has no gap.
+
+    Of a run that has not ended nobody knows how many rows it has: where a page of the file had
+    lost the last of them, it would go on before them. It takes 0.1 s for 100 MB.
+    """
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    keys = key_of(record.number, 0), key_of(record.number, last_seq)
+    (count,) = connection.execute(
+        "SELECT count(*) FROM rows WHERE id BETWEEN ? AND ?", keys
+    ).fetchone()
+    if found != "ok" or count != last_seq + 1:
+        raise damaged(connection.path, record.run_id)
+
+
 def rows_of_kinds(
     connection: Connection, number: int, kinds: tuple[str, ...]
 ) -> list[tuple[str, str | None]]:

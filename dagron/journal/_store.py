@@ -31,6 +31,7 @@ from dagron.journal._locks import Hold, hold, is_held
 from dagron.journal._runs import (
     RunRecord,
     all_runs,
+    check_unfinished,
     checked_rows,
     delete_run,
     find_run,
@@ -128,7 +129,7 @@ class Store:
         self._claims.add(claim)
         try:
             if not claim.is_new and not claim.is_finished:
-                claim.in_flight = self._in_flight(claim.record)
+                claim.in_flight = self._in_flight(claim)
         except BaseException:
             self.release(claim, clean=False)
             raise
@@ -214,15 +215,19 @@ class Store:
             raise damaged(self._path, record.run_id, 0 if first is None else last + 1)
         return Claim(record, first.change, last, held, Begun(self._begun_path(record.number)))
 
-    def _in_flight(self, record: RunRecord) -> dict[str, int]:
-        begun = read_begun(self._begun_path(record.number), record.life)
-        if not begun:
-            return {}
+    def _in_flight(self, claim: Claim) -> dict[str, int]:
+        """Return what was in flight in a run that has not ended; look first if the file is sound.
+
+        With a connection of its own, so that no other run has to wait for it.
+        """
+        begun = read_begun(self._begun_path(claim.number), claim.record.life)
         with self._reading() as connection:
             assert connection is not None, "the run was found in it"
-            return still_in_flight(
-                begun, rows_of_kinds(connection, record.number, (*sorted(OUTCOMES), RETRY))
-            )
+            check_unfinished(connection, claim.record, claim.last_seq)
+            if not begun:
+                return {}
+            ends = rows_of_kinds(connection, claim.number, (*sorted(OUTCOMES), RETRY))
+            return still_in_flight(begun, ends)
 
     def _in_use(self, record: RunRecord) -> RunInUseError:
         holder = _holder(record)
@@ -274,6 +279,12 @@ class Store:
                         yield row
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise damaged(self._path, record.run_id, seq + 1) from error
+
+    def in_flight(self, run: Claim | int) -> dict[str, int]:
+        """Return what is at work in a run, or was when its process died, each with its attempt."""
+        with self._reading() as connection:
+            _, record = self._record(connection, run)
+        return self._in_flight(record)
 
     def prune(self, older_than: float | timedelta) -> list[str]:
         """Delete the runs that ended more than so many seconds ago and that nobody holds; return

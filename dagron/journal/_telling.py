@@ -7,7 +7,6 @@ counts, and when, are those of `Replay`, which tells a run again in order to go 
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 from dagron._blame import Blame, Why, blame_of, ended_by
@@ -17,11 +16,13 @@ from dagron._facts import ALL_TAKEN, Facts, detail_of
 from dagron._family import Tally
 from dagron._graph import DAG
 from dagron._lanes import Pool
+from dagron._modification import DynamicModification
 from dagron._node_result import NodeResult, new_result
 from dagron._results import ExecutionResult
 from dagron._rows import BODY, CANCEL, DONE, FAILED, OUTCOMES, OUTSIDE, STATUS_OF, STEP, Row
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, READY, RUNNING, WAITING, NodeStatus
+from dagron._times import Landing, Times
 from dagron._written import read_graph, read_modification, read_policy, stand_in
 from dagron.journal._recorded import recorded_error
 
@@ -60,6 +61,7 @@ class Telling:
         self.results: dict[str, NodeResult] = {}
         self.cut: str | None = None  # why the run was ended before all nodes were
         self.on_landed: Callable[[], object] | None = None
+        self.on_forgetting: Callable[[], object] | None = None  # it is about to
         self._facts = facts
         self._load = load
         self._tell_error = tell_error
@@ -68,16 +70,16 @@ class Telling:
         self._bodies: dict[str, Row] = {}  # of nodes that go on
         self._values: dict[str, bytes] = {}  # what these returned, and others that are not done
         self._growing: set[str] = set()  # nodes whose task adds others
+        self._times = Times()
         self._seq = 0  # of the row that is told
-        self._first: float | None = None
         self._last = 0.0
 
     # -- rows
 
     def tell(self, row: Row) -> None:
         """Let happen what this row says."""
-        if self._first is None:
-            self._first = row.at
+        if self._times.began is None:
+            self._times.began = row.at
         self._last = max(self._last, row.at)
         self._seq = row.seq
         name = row.node
@@ -190,7 +192,8 @@ class Telling:
     ) -> None:
         """Note what became of a node, in the same words as when it ran."""
         self._keep_value(row, name)
-        self._bodies.pop(name, None)
+        if self._bodies.pop(name, None) is not None or row.change is not None:
+            self._times.ended[name] = row.at
         self._growing.discard(name)
         seconds, attempts, reason = row.seconds or 0.0, row.attempts or 0, detail.get("reason")
         if status is CANCELLED:
@@ -253,11 +256,14 @@ class Telling:
         return self._tallies.setdefault(name, Tally())
 
     def _forget_spare(self) -> None:
+        if self.scheduler.retention.spare and self.on_forgetting is not None:
+            self.on_forgetting()
         for name in list(self.scheduler.retention.spare):
             if self.scheduler.forget(name):
                 result = self.results.pop(name)
                 self._tally(result.added_by).add(result.duration_seconds)
                 self._forgotten.add(name)
+                self._times.forget(name)
 
     # -- modifications
 
@@ -275,28 +281,38 @@ class Telling:
                 self._begin(name)
         answers = self._facts.answers.get((row.seq, None), ALL_TAKEN)
         broken = dict.fromkeys(map(tuple, answers.broken))
-        land = partial(
-            self.scheduler.land,
+        is_settled = row.kind == STEP and by in self._bodies
+        version = self.scheduler.version
+        is_in = self._is_accepted(
             change,
             by,
             untaken=set(map(tuple, answers.untaken)),
             broken=broken,
-            settled=row.kind == STEP and by in self._bodies,
+            settled=is_settled,
         )
+        if version != self.scheduler.version:
+            added, removed = len(change.add_nodes), len(change.remove_nodes)
+            landed = Landing(version + 1, row.at, by, added, removed, is_settled)
+            self._times.landings.append(landed)
+            if self.on_landed is not None:
+                self.on_landed()
+        for source, target in broken:
+            self._fail_unstarted(source, target)
+        return is_in
+
+    def _is_accepted(self, change: DynamicModification, by: str | None, **how: Any) -> bool:
+        """Land a modification as far as the scheduler takes it.
+
+        It may need a name, or a leaf, of a node that the run had forgotten in its turns between two
+        modifications.
+        """
         try:
-            land()
+            self.scheduler.land(change, by, **how)
         except ModificationError:
             if not self.scheduler.retention.spare:
                 return False
-            self._forget_spare()  # as the run had by then, which had its turns in between
-            try:
-                land()
-            except ModificationError:
-                return False
-        if self.on_landed is not None:
-            self.on_landed()
-        for source, target in broken:
-            self._fail_unstarted(source, target)
+            self._forget_spare()
+            return self._is_accepted(change, by, **how)
         return True
 
     # -- the end
@@ -346,7 +362,7 @@ class Telling:
             for name, status in self.scheduler.statuses().items():
                 if status is RUNNING or (status is READY and name in at_work):
                     self._record_unended(name, RUNNING, None)
-        seconds = self._last - (self._first or self._last)
+        seconds = self._last - (self._times.began or self._last)
         return collect(
             self.scheduler,
             self.results,
@@ -354,6 +370,7 @@ class Telling:
             end["reason"] if end is not None else unfinished,
             end["seconds"] if end is not None else seconds,
             self._tallies,
+            self._times,
             is_whole=end is not None,
         )
 
@@ -392,7 +409,7 @@ def told_graph(graph: str, read: Callable[[], Iterable[Row]], version: int) -> D
     What was forgotten by then is not in it.
     """
     facts = Facts(read(), {}, False)
-    telling = Telling(graph, facts, _nothing, _no_error)
+    telling = Telling(graph, facts, no_value, no_error)
     found = telling.scheduler.dag() if version == 0 else None
 
     def look() -> None:
@@ -408,11 +425,11 @@ def told_graph(graph: str, read: Callable[[], Iterable[Row]], version: int) -> D
     return found
 
 
-def _nothing(stored: bytes) -> None:
+def no_value(stored: bytes) -> None:
     """Load nothing, where results are not asked for."""
 
 
-def _no_error(row: Mapping[str, Any]) -> BaseException:
+def no_error(row: Mapping[str, Any]) -> BaseException:
     return RuntimeError()
 
 
