@@ -84,7 +84,9 @@ class Points:
             verb = text.split(None, 1)[0]
             if verb not in ("BEGIN", "INSERT", "UPDATE", "COMMIT"):
                 return honest(connection, text, *values)
-            verb = f"{verb} by itself" if verb == "INSERT" and not connection.in_transaction else verb
+            verb = (
+                f"{verb} by itself" if verb == "INSERT" and not connection.in_transaction else verb
+            )
             self.at(f"before {verb}")
             connection.set_progress_handler(lambda: self.at(f"in {verb}"), 7)
             try:
@@ -167,4 +169,3 @@ def install(death: Death | None) -> Points:
 def all_points(passings: Iterable[str]) -> list[str]:
     """Return the names of points, but for the one that stands for all."""
     return sorted(set(passings) - {ANY})
-

@@ -13,8 +13,8 @@
     curl --data-binary @tables.zip localhost:8000/profile         # small ones: wait for the report
 
 Reports are written to the folder `reports`. At SIGTERM event streams end, jobs get some seconds to
-end by themselves, and the rest is cut off. What was cut off, by that or by a crash, goes on when the
-service is started again: each job that was answered with an id ends.
+end by themselves, and the rest is cut off. What was cut off, by that or by a crash, goes on when
+the service is started again: each job that was answered with an id ends.
 """
 
 import argparse
@@ -29,10 +29,11 @@ import anyio
 import uvicorn
 from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from kept import KeptJobs
+from refusals import add_refusals
 from tables import Job
-from uploads import BadUpload, Upload, receive
+from uploads import Upload, receive
 
 import dagron
 
@@ -132,19 +133,7 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
         report: dict[str, Any] = result["report"].result
         return report
 
-    @app.exception_handler(BadUpload)
-    async def refuse_upload(request: Request, error: BadUpload) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, error.status)
-
-    @app.exception_handler(dagron.UnknownRunError)
-    async def refuse_id(request: Request, error: dagron.UnknownRunError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 410 if error.was_forgotten else 404)
-
-    @app.exception_handler(dagron.RegistryFullError)
-    @app.exception_handler(dagron.RegistryClosedError)
-    async def refuse_job(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
-
+    add_refusals(app)
     return app
 
 
