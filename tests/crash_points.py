@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -43,10 +43,11 @@ class Points:
             self.passings[point] += 1
             self.passings[ANY] += 1
         death = self._death
-        if death is not None and self.passings[death.point] == death.passing:
-            if death.point in (point, ANY):
-                os.kill(os.getpid(), signal.SIGKILL)
-                signal.pause()  # until it has come
+        if death is None or death.point not in (point, ANY):
+            return
+        if self.passings[death.point] == death.passing:
+            os.kill(os.getpid(), signal.SIGKILL)
+            signal.pause()  # until it has come
 
     # -- wrapping
 
