@@ -21,7 +21,6 @@ import argparse
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,17 +42,11 @@ def registry(request: Request) -> dagron.RunRegistry:
     return runs
 
 
-def kept_jobs(request: Request) -> KeptJobs:
-    jobs: KeptJobs = request.app.state.kept
-    return jobs
-
-
 def find(id: str, runs: Annotated[dagron.RunRegistry, Depends(registry)]) -> dagron.RegisteredRun:
     return runs[id]
 
 
 Runs = Annotated[dagron.RunRegistry, Depends(registry)]
-Kept = Annotated[KeptJobs, Depends(kept_jobs)]
 Found = Annotated[dagron.RegisteredRun, Depends(find)]
 Received = Annotated[Upload, Depends(receive)]
 
@@ -64,22 +57,17 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.kept = kept = await run_sync(KeptJobs, folder)
-        try:
+        with KeptJobs(folder) as app.state.kept:
             async with dagron.RunRegistry(**options) as app.state.runs:
-                for job in await run_sync(kept.unfinished):
+                for job in app.state.kept.unfinished():
                     app.state.runs.start(job.run(), data=job)
                 yield
-        finally:
-            await run_sync(kept.journal.close)
 
     app = FastAPI(title="Tables", lifespan=lifespan)
 
     @app.post("/jobs", status_code=202)
-    async def start(
-        upload: Received, runs: Runs, kept: Kept, approval: bool = False
-    ) -> dict[str, Any]:
-        job = await run_sync(partial(kept.keep, upload, approval=approval))
+    async def start(upload: Received, runs: Runs, approval: bool = False) -> dict[str, Any]:
+        job = await run_sync(app.state.kept.keep, upload, approval)
         try:
             return runs.start(job.run(), data=job).as_dict()
         except dagron.DagronError:

@@ -21,7 +21,7 @@ APPROVAL = ".approval"
 
 
 class KeptJobs:
-    """The jobs of a service, in its folder; all methods block."""
+    """The jobs of a service, in its folder; all methods block. A context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -29,7 +29,13 @@ class KeptJobs:
         self._uploads.mkdir(parents=True, exist_ok=True)
         self.journal = dagron.Journal(folder / "runs.db")
 
-    def keep(self, upload: Upload, *, approval: bool) -> Job:
+    def __enter__(self) -> "KeptJobs":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.journal.close()
+
+    def keep(self, upload: Upload, approval: bool) -> Job:
         """Write the upload down, whole or not at all, and return its job, which has not begun."""
         id = secrets.token_hex(16)
         path = self._uploads / f"{id}{APPROVAL if approval else ''}.zip"
