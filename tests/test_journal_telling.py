@@ -21,6 +21,7 @@ from dagron import (
     NodePolicy,
     Retry,
 )
+from dagron._facts import Facts
 from dagron._rows import Row
 from dagron._status import UNDONE
 from dagron._written import written_graph
@@ -363,3 +364,21 @@ def test_a_record_that_contradicts_itself(rows: list[Row], text: str) -> None:
     page.rows = [Row(1, "life", None, 0.0), *rows]
     with pytest.raises(InternalError, match=f"contradicts itself.*{text}"):
         told(page)
+
+
+def test_what_is_known_of_crashes_and_of_graphs_that_were_seen() -> None:
+    """A node whose task had returned did not run at a crash; the graphs that expanders have seen
+    are those of all rows that name one.
+    """
+    rows = [
+        Row(1, "life", None, 0.0, detail='{"keep": "leaves"}'),
+        Row(2, "body", "stream", 0.0, detail='{"version": 3}'),
+        Row(3, "done", "plain", 0.0, detail='{"version": 4}'),
+        Row(4, "life", None, 0.0, detail='{"in_flight": {"stream": 1, "victim": 2}}'),
+    ]
+    facts = Facts(rows, {"victim": 3}, False)
+    assert facts.versions == {3, 4}
+    assert facts.recoveries == {"victim": 2}
+    assert facts.attempts == {"victim": 3}
+    assert facts.settings == {"keep": "leaves"}
+    assert facts.end is None
