@@ -267,7 +267,10 @@ class Shell(Durable):
             self.scheduler.take_over(name)
             self.bodies.note(name).lingering = call.thread
         seconds = 0.0 if started_at is None else max(0.0, time() - started_at)
-        self._report_in_full(name, CANCELLED, None, None, seconds, started_at, None, False)
+        if self._ledger is not None and name in self._to_cancel:
+            self._conclude(name, CANCELLED, None, None, seconds, started_at)
+        else:
+            self._report_in_full(name, CANCELLED, None, None, seconds, started_at, None, False)
 
     # -- what a node may ask of its run: see `NodeHost`
 
