@@ -26,6 +26,7 @@ from dagron._family import Tally
 from dagron._growing import STREAMS
 from dagron._growth import asked_by
 from dagron._keep import Fold
+from dagron._landing import copied
 from dagron._limits import held_text
 from dagron._modification import DynamicModification, touches_others
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, new_result
@@ -232,7 +233,7 @@ class Shell(Durable):
         elif self._ledger is None:
             self._land(name, expansion)
         elif isinstance(expansion, DynamicModification):
-            return expansion
+            return copied(expansion, name)  # what is written is what will land
         else:
             raise not_a_modification(name, expansion)
         return None
@@ -270,7 +271,10 @@ class Shell(Durable):
             self.scheduler.take_over(name)
             self.bodies.note(name).lingering = call.thread
         seconds = 0.0 if started_at is None else max(0.0, time() - started_at)
-        self._report_in_full(name, CANCELLED, None, None, seconds, started_at, None, False)
+        if self._ledger is not None and name in self._to_cancel:
+            self._conclude(name, CANCELLED, None, None, seconds, started_at)
+        else:
+            self._report_in_full(name, CANCELLED, None, None, seconds, started_at, None, False)
 
     # -- what a node may ask of its run: see `NodeHost`
 

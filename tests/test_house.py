@@ -90,6 +90,7 @@ SHELL = (
     "_signals",
     "_registry",
     "__init__",
+    "__main__",
 )
 ORDER = PURE + SHELL
 
@@ -131,6 +132,7 @@ ROOMS = {
         "_rows",
         "_locks",
         "_begun",
+        "_failures",
         "_database",
         "_runs",
         "_claim",
