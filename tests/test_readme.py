@@ -102,6 +102,8 @@ def test_a_page_tells_what_happens(
     """A Python block of the documentation runs as it stands and prints what the page says."""
     if any("import stamina" in block.text for block, _ in story) and not find_spec("stamina"):
         pytest.skip("the extra 'docs' is not installed")
+    if any("ProcessRunner(" in block.text for block, _ in story) and not find_spec("cloudpickle"):
+        pytest.skip("the extra 'process' is not installed")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     for block, expected in story:
