@@ -41,6 +41,10 @@ EXTRAS = {
 }
 
 
+# What a runner needs, and the extra that has it.
+RUNNERS = {"ProcessRunner": ("cloudpickle", "process"), "DaskRunner": ("distributed", "dask")}
+
+
 @dataclass(frozen=True)
 class Block:
     """A fenced block: what it is written in, its lines, and where in the file they begin."""
@@ -139,6 +143,9 @@ def missing_extra(*texts: str) -> str | None:
         for module in re.findall(r"^\s*(?:import|from) (\w+)", text, re.MULTILINE):
             if module in EXTRAS and not find_spec(module):
                 return EXTRAS[module]
+        for runner, (module, extra) in RUNNERS.items():
+            if f"{runner}(" in text and not find_spec(module):
+                return extra
     return None
 
 

@@ -206,7 +206,7 @@ def test_every_kind_of_event_is_a_frozen_value() -> None:
         for value in vars(dagron).values()
         if isinstance(value, type) and issubclass(value, Event)
     ]
-    assert len(classes) == 18
+    assert len(classes) == 19
     for kind in classes:
         values = [f"{i}" for i in range(len(fields(kind)))]
         event = kind(*values)

@@ -425,6 +425,27 @@ ERRORS: dict[str, tuple[DagronError, tuple[type, ...], dict[str, object]]] = {
         (DagronError, KeyError),
         {"group": "githb", "close": ("github",)},
     ),
+    "UnknownRunnerError": (
+        dagron.UnknownRunnerError("text", "bog", ["big"]),
+        (DagronError, KeyError),
+        {"runner": "bog", "close": ("big",)},
+    ),
+    "RunnerError": (dagron.RunnerError("text", "a"), (DagronError, RuntimeError), {"node": "a"}),
+    "WorkerLostError": (
+        dagron.WorkerLostError("text", "a", "process 7", -9),
+        (dagron.RunnerError, RuntimeError),
+        {"node": "a", "worker": "process 7", "exit_code": -9},
+    ),
+    "RunnerLostError": (
+        dagron.RunnerLostError("text", "a", "big"),
+        (dagron.RunnerError, RuntimeError),
+        {"node": "a", "runner": "big"},
+    ),
+    "NotPicklableError": (
+        dagron.NotPicklableError("text", "a", "its task"),
+        (dagron.RunnerError, TypeError),
+        {"node": "a", "what": "its task"},
+    ),
     "ConditionError": (
         dagron.ConditionError("text", ("a", "b")),
         (DagronError, RuntimeError),

@@ -80,10 +80,11 @@ async def ran(on: Any, tasks: dict[str, Any], edges: str = "", **options: Any) -
         return await executor(on, edges, options=options, **policies).execute(tasks)
 
 
-async def placed(run: Any, node: str) -> None:
-    """Return when it is known here on which worker the body of the node runs."""
+async def placed(run: Any, node: str, marks: Marks) -> None:
+    """Return when the body of the node runs, and it is known here on which worker."""
     async for event in run.events():
         if event.kind == "node_placed" and event.node == node:
+            await marks.reached("began")
             return
 
 
@@ -208,7 +209,7 @@ async def test_a_worker_that_dies_fails_its_node(there: Cluster, marks: Marks) -
     with anyio.fail_after(2 * GUARD):
         dag = executor(runner(there.address), "a>b", **dict.fromkeys("abc"))
         async with dag.start(tasks) as run:
-            await placed(run, "a")
+            await placed(run, "a", marks)
             await anyio.to_thread.run_sync(lose, there, int(marks.contents("pid")[0]))
         result = await run.wait()
     assert statuses(result) == {"a": "FAILED", "b": "SKIPPED", "c": "COMPLETED"}
@@ -232,7 +233,7 @@ async def test_a_node_whose_worker_died_is_tried_again(there: Cluster, marks: Ma
     with anyio.fail_after(2 * GUARD):
         dag = executor(runner(there.address), "a>b", a=local, b=NodePolicy(retry=QUICK))
         async with dag.start(tasks) as run:
-            await placed(run, "b")
+            await placed(run, "b", marks)
             await anyio.to_thread.run_sync(lose, there, int(marks.contents("pid")[0]))
         result = await run.wait()
     assert result["b"].result == 2

@@ -36,7 +36,9 @@ def __getattr__(name: str) -> Any:
     module, extra = _ON_USE[name]
     try:
         return getattr(import_module(module), name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "dagron":
+            raise
         raise MissingExtraError(
             f"{name} needs {error.name or extra!r}, which is not installed\n"
             f'  help: type pip install "dagron[{extra}]"',

@@ -45,8 +45,15 @@ def call(topic: bytes, pickled: bytes, *values: Any) -> Any:
     except BaseException as error:
         failure = Carried(dumped(error), error_text(error))
     finally:
-        tell(ENDED)
+        if is_cancelled():  # else the outcome tells that
+            tell(ENDED)
     raise failure  # not in there, where its context would be the error, which Dask pickles as well
+
+
+def is_executing(key: str, dask_worker: Any = None) -> bool:
+    """Tell whether a body of this key goes on at a worker, cancelled or not."""
+    state = dask_worker.state.tasks.get(key)
+    return state is not None and state in dask_worker.state.all_running_tasks
 
 
 def _teller(worker: Any, topic: str, key: str) -> Callable[..., None]:

@@ -8,8 +8,8 @@ import ray
 from dagron.runners._pickles import dumped, portable, with_variables
 from dagron.runners._travel import Host, perform
 
-# Ray has a cloudpickle of its own: what both pickle, one of them must, or classes that no module
-# has come back as others.
+# Ray has a cloudpickle of its own, which pickles values: classes that no module has would come back
+# as others if anything else pickled tasks and errors.
 Pickler = with_variables(ray.cloudpickle.Pickler)
 
 

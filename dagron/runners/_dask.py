@@ -1,5 +1,6 @@
 """DaskRunner: bodies run on a cluster of Dask, and their results stay there."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from os import urandom
@@ -15,13 +16,14 @@ from dagron._errors import NotPicklableError, RunnerError, RunnerLostError, Work
 from dagron._names import plain
 from dagron._results import error_text
 from dagron._runner import Call, Line, Lost, Result
-from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried
+from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried, is_executing
 from dagron.runners._at_dask import call as call_there
 from dagron.runners._entries import Entries, backend_name, boxed, checked_variables
 from dagron.runners._pickles import loaded
 from dagron.runners._travel import packed
 
 AHEAD = 16  # calls per thread of the cluster, most of them in line there, so that it never idles
+INTERVAL = 1.0  # seconds between two looks at a body that goes on
 LARGE = 1_000_000  # bytes of a call beyond which it goes to a worker, and not by the scheduler
 
 
@@ -84,6 +86,7 @@ class DaskRunner:
         self._client: Any = None
         self._topic = ""
         self._calls: dict[str, _Sent] = {}
+        self._followers: set[asyncio.Task[None]] = set()
         self._done: dict[str, Line] = {}  # of the calls whose results are there
 
     @property
@@ -136,6 +139,9 @@ class DaskRunner:
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
+        for follower in self._followers:
+            follower.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
         calls, self._calls = self._calls, {}
         for sent in calls.values():
             sent.end()
@@ -216,8 +222,22 @@ class DaskRunner:
             sent.future.release()
         if sent.is_running and not self._is_lost():
             sent.outlive()
+            self._followers.add(follower := asyncio.create_task(self._follow(key, sent)))
+            follower.add_done_callback(self._followers.discard)
         else:
             self._calls.pop(key, None)
+
+    async def _follow(self, key: str, sent: "_Sent") -> None:
+        """Free the slot of a body that goes on, also if it ended just before it was cancelled."""
+        while key in self._calls and not self._is_lost():
+            await asyncio.sleep(INTERVAL)
+            answers = await self._client.run(
+                is_executing, key, workers=[sent.worker], on_error="ignore"
+            )
+            if not any(answers.values()):
+                break
+        if self._calls.pop(key, None) is sent:
+            sent.end()
 
     # -- results
 
@@ -237,7 +257,7 @@ class DaskRunner:
 
     # -- news
 
-    async def _hear(self, event: tuple[float, Any]) -> None:
+    def _hear(self, event: tuple[float, Any]) -> None:
         what, key, *details = event[1]
         sent = self._calls.get(key)
         if sent is None:
@@ -251,7 +271,7 @@ class DaskRunner:
             if sent.is_over:
                 self._calls.pop(key, None)
 
-    async def _hear_of_cluster(self, event: tuple[float, Any]) -> None:
+    def _hear_of_cluster(self, event: tuple[float, Any]) -> None:
         news = event[1]
         if not isinstance(news, dict) or news.get("action") != "remove-worker":
             return
