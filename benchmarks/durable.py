@@ -107,13 +107,25 @@ def report(
     ]
     head = ["journal", "nodes/s", "us per node", "CPU us per node", "to no journal"]
     return [
-        machine(),
+        f"{machine()} The disk takes {sync_seconds() * 1e3:.2f} ms to write 4 kB and to say so.",
         f"{size:,} children of one node, {IN_FLIGHT} at a time:",
         markdown(head, rows),
         "Going on with a run that was killed in its last node:",
         markdown(["run", "seconds", "CPU seconds", "MB in the file"], went_on),
         markdown(["", "promised", "measured", ""], bars(size, times, resumed[0][1], large)),
     ]
+
+
+def sync_seconds(times: int = 50) -> float:
+    """What a transaction waits for at least with "power": the smallest time of some."""
+    found = []
+    with TemporaryDirectory() as folder, Path(folder, "file").open("wb", buffering=0) as file:
+        for _ in range(times):
+            start = perf_counter()
+            file.write(bytes(4_096))
+            os.fsync(file.fileno())
+            found.append(perf_counter() - start)
+    return min(found)
 
 
 def bars(size: int, times: Times, fan: dict[str, float], large: int) -> list[list[str]]:
