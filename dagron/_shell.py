@@ -26,6 +26,7 @@ from dagron._family import Tally
 from dagron._growing import STREAMS
 from dagron._growth import asked_by
 from dagron._keep import Fold
+from dagron._landing import copied
 from dagron._limits import held_text
 from dagron._modification import DynamicModification, touches_others
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, new_result
@@ -229,7 +230,7 @@ class Shell(Durable):
         elif self._ledger is None:
             self._land(name, expansion)
         elif isinstance(expansion, DynamicModification):
-            return expansion
+            return copied(expansion, name)  # what is written is what will land
         else:
             raise not_a_modification(name, expansion)
         return None

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+import dagron
 from books import MemoryJournal, Page
 from dagron import (
     DAG,
@@ -304,3 +305,47 @@ async def test_a_result_that_cannot_be_loaded(tmp_path: Path) -> None:
         assert found.nodes["end"].result == 1
         with pytest.raises(type(value.error), match=r"storable\.Point is not allowed"):
             await execute(journal, "a")
+
+
+async def test_a_handle_on_a_run_that_had_finished(tmp_path: Path) -> None:
+    """The handle on a run that has finished in an earlier life tells what is recorded: statuses,
+    the graph, what completed, and why the rest did not.
+    """
+
+    async def fails() -> None:
+        raise OSError("no")
+
+    dag = dagron.DAG.builder().add_edge("a", "b").add_node("c").build()
+    with dagron.Journal(tmp_path / "runs.db") as journal:
+        executor = dagron.DynamicExecutor(dag, {"c": added}, journal=journal)
+        tasks = {"a": fails, "b": fails, "c": value}
+        await executor.execute(tasks, run_id="a")
+        async with dagron.RunRegistry() as registry:
+            registered = registry.start(executor.start(tasks, run_id="a"))
+            run = registered.run
+            result = await registered.wait()
+            assert not result.ok
+            assert {name: str(run.status(name)) for name in result} == {
+                "a": "FAILED",
+                "b": "SKIPPED",
+                "c": "COMPLETED",
+                "new": "COMPLETED",
+            }
+            assert str(run.explain("b")) == "node 'b' is SKIPPED because 'a' failed"
+            assert str(run.explain("a")) == "node 'a' is FAILED: OSError: no"
+            assert run.dag == result.dag
+            assert run.version == 1
+            assert [pair async for pair in run.completed()] == [("c", 1), ("new", 1)]
+            counts = registered.as_dict()["nodes"]
+            assert (counts["total"], counts["completed"], counts["pending"]) == (4, 2, 0)
+            assert repr(run) == "<Run a: 4 of 4 nodes done>"
+            with pytest.raises(dagron.UnknownNodeError):
+                run.status("d")
+
+
+async def value() -> int:
+    return 1
+
+
+def added(name: str, result: object) -> dagron.DynamicModification:
+    return dagron.DynamicModification([dagron.DynamicNodeSpec("new", value, [name])])

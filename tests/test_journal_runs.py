@@ -649,3 +649,42 @@ async def test_a_task_knows_where_it_is() -> None:
     assert len({here.idempotency_key for here in found}) == 2
     with pytest.raises(LookupError, match="was called outside of a run"):
         dagron.current()
+
+
+# --- at the border -------------------------------------------------------------------------------
+
+
+async def test_a_modification_that_was_spoilt_fails_its_node() -> None:
+    """What an expander has put into a modification after it was made is found, before it is
+    written; what it changes later has no part in the run.
+    """
+    journal = MemoryJournal()
+    later = DynamicModification([DynamicNodeSpec("new", noop)])
+
+    def spoilt(name: str, result: object) -> DynamicModification:
+        change = DynamicModification([DynamicNodeSpec("x", noop)])
+        change.add_nodes.append("y")  # type: ignore[arg-type]
+        return change
+
+    def streamed(name: str, result: object) -> Generator[DynamicModification]:
+        yield spoilt(name, result)
+
+    def changed(name: str, result: object) -> DynamicModification:
+        return later
+
+    dag = DAG.builder().add_node("a").add_node("b").add_node("c").build()
+    executor = DynamicExecutor(dag, {"a": spoilt, "b": streamed, "c": changed}, journal=journal)
+    with anyio.fail_after(GUARD):
+        async with executor.start(dict.fromkeys("abc", noop), run_id="a") as run:
+            journal.hold.clear()
+            while not str(run.explain("c")).endswith("written into the journal"):
+                await checkpoint()
+            later.add_nodes.clear()
+            journal.hold.set()
+    result = await run.wait()
+    for name in "ab":
+        assert isinstance(result[name].error, dagron.ModificationError)
+        assert "add_nodes holds 'y', which is str" in str(result[name].error)
+    assert result["new"].added_by == "c"
+    rows = [row for row in journal.pages["a"].rows if row.kind in ("done", "step")]
+    assert [row.node for row in rows] == ["c", "new"]
