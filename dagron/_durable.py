@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def _module_of(function: Any) -> str:
+    """Return the module of what a call would run, through partials."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__module__", None) or ""
+
+
 class Durable(Hosting):
     """A run, as far as it has a journal: all of this is for those that have one."""
 
@@ -48,7 +55,7 @@ class Durable(Hosting):
         journal = self._settings.journal
         assert journal is not None, "it is asked for where there is one"
         used = [*self._tasks.values(), *(expander.function for expander in expanders.values())]
-        modules = {getattr(function, "__module__", None) or "" for function in used}
+        modules = {_module_of(function) for function in used}
         book: Book = await to_thread.run_sync(journal._open, self.id, graph, modules)
         is_clean = False
         try:
