@@ -139,7 +139,7 @@ def test_all_pages_are_in_the_index() -> None:
     """docs/README.md links to every other page, and README.md to it."""
     index = (DOCS / "README.md").read_text(encoding="utf-8")
     pages = {page.name for page in DOCS.glob("*.md")} - {"README.md"}
-    assert pages == set(re.findall(r"\((\w+\.md)\)", index))
+    assert pages == set(re.findall(r"\(([\w-]+\.md)\)", index))
     assert "](docs/" in README.read_text(encoding="utf-8")
 
 
