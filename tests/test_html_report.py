@@ -757,12 +757,18 @@ def test_a_path_may_be_text(
 @pytest.mark.parametrize(
     ("path", "error", "text"),
     [
-        (".", IsADirectoryError, "'.' is a folder: what is written is one file\n  help: name it: "),
+        (
+            ".",
+            IsADirectoryError,
+            "'.' is a folder: what is written is one file\n"
+            "  help: name it: result.save_html('run.html')",
+        ),
         ("", IsADirectoryError, "the path is empty: what is written is one file\n  "),
         (
             "no/run.html",
             FileNotFoundError,
-            "there is no folder 'no' to write 'run.html' into\n  help: ",
+            "there is no folder 'no' to write 'run.html' into\n"
+            "  help: make it first: pathlib.Path('no').mkdir(parents=True)",
         ),
         (7, TypeError, "path is a str or a pathlib.Path, not int: 7\n  help: name a file: "),
         (b"run.html", TypeError, "path is a str or a pathlib.Path, not bytes: "),
@@ -780,6 +786,13 @@ def test_a_path_that_no_file_can_have_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=re.escape(text)):
         eventful.save_html(path)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_title_that_is_no_text_is_refused(tmp_path: Path, eventful: ExecutionResult) -> None:
+    """A title is a text: all else is refused with what to write, and no file is there."""
+    with pytest.raises(TypeError, match=r"^title is a str, not int: 7\n  help: write title="):
+        eventful.save_html(tmp_path / "run.html", title=7)  # type: ignore[arg-type]
     assert [*tmp_path.iterdir()] == []
 
 
