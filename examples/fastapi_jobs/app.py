@@ -27,7 +27,7 @@ import anyio
 import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from tables import Job
+from tables import Job, failures
 from uploads import BadUpload, Upload, receive
 
 import dagron
@@ -92,10 +92,9 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
 
     @app.post("/jobs/{id}/approve")
     async def approve(run: Found) -> dict[str, Any]:
-        try:
-            run.data.gate.open("by a request")
-        except dagron.GateError as error:
-            raise HTTPException(409, str(error)) from None
+        if "approve" not in run.run.dag or run.state != "running" or run.data.gate.is_decided:
+            raise HTTPException(409, f"the job waits for no approval: it is {run.state}")
+        run.data.gate.open("by a request")
         return run.as_dict()
 
     @app.post("/profile")
@@ -106,7 +105,7 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
             result = await run.wait()
             watch.cancel_scope.cancel()
         if not result.ok:
-            raise HTTPException(422, result.reason or "see POST /jobs for what failed")
+            raise HTTPException(422, result.reason or failures(result))
         report: dict[str, Any] = result["report"].result
         return report
 
@@ -116,14 +115,19 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
 
     @app.exception_handler(dagron.UnknownRunError)
     async def refuse_id(request: Request, error: dagron.UnknownRunError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 410 if error.was_forgotten else 404)
+        return JSONResponse({"detail": told(error)}, 410 if error.was_forgotten else 404)
 
     @app.exception_handler(dagron.RegistryFullError)
     @app.exception_handler(dagron.RegistryClosedError)
     async def refuse_job(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
+        return JSONResponse({"detail": told(error)}, 503, {"Retry-After": "5"})
 
     return app
+
+
+def told(error: Exception) -> str:
+    """Return what is wrong, without the lines on what a developer may do about it."""
+    return str(error).partition("\n")[0]
 
 
 async def cancel_when_gone(request: Request, run: dagron.Run) -> None:
