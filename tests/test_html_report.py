@@ -659,6 +659,21 @@ def test_a_result_that_cannot_be_shown_says_so(
     assert node["result"] == f"<a Broken that cannot be shown: it raised {kind.__name__}>"
 
 
+def test_a_result_whose_class_does_not_tell_its_name_is_shown(page: Callable[..., Page]) -> None:
+    """A metaclass that raises for the name of its class costs nothing but the `repr()`."""
+
+    class Nameless(type):
+        @property
+        def __name__(cls) -> str:  # type: ignore[override]
+            raise RuntimeError
+
+    class Broken(metaclass=Nameless):
+        pass
+
+    (node,) = page(run("a", tasks={"a": Broken})).nodes.values()
+    assert node["result"] == "<a Broken that cannot be shown: it raised RuntimeError>"
+
+
 def test_an_interrupt_while_results_are_asked_is_the_persons(tmp_path: Path) -> None:
     """Ctrl-C while the page is made ends its making, and leaves the file as it was."""
 
