@@ -138,14 +138,14 @@ def job(target: float, paths: int) -> tuple[dagron.DAG, dict[str, Any], dict[str
     return builder.build(), expanders, tasks
 
 
-def runner_of(name: str, address: str | None) -> Any:
+def runner_of(name: str, address: str | None, wait: float) -> Any:
     """Return the runner of that name; None is this process."""
     from dagron import runners
 
     if name == "process":
         return runners.ProcessRunner()
     if name == "dask":
-        return runners.DaskRunner(address or "tcp://127.0.0.1:8786")
+        return runners.DaskRunner(address or "tcp://127.0.0.1:8786", timeout=wait)
     if name == "ray":
         return runners.RayRunner(address)
     return None
@@ -156,7 +156,7 @@ def main(arguments: list[str]) -> int:
     dag, expanders, tasks = job(options.target, options.paths)
     where: dict[str, Any] = {}
     try:
-        runner = runner_of(options.runner, options.address)
+        runner = runner_of(options.runner, options.address, options.wait)
         if runner is not None:
             where = {"runners": {options.runner: runner}, "runner": options.runner}
         executor = dagron.DynamicExecutor(dag, expanders, **where)
@@ -177,6 +177,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     places = ("local", "process", "dask", "ray")
     parser.add_argument("--runner", choices=places, default="local", help="where to simulate")
     parser.add_argument("--address", help="of the Dask scheduler, or of the Ray cluster")
+    parser.add_argument("--wait", type=float, default=10.0, help="seconds for the Dask scheduler")
     parser.add_argument("--target", type=float, default=0.05, help="standard error of each price")
     parser.add_argument("--paths", type=int, default=500, help="pairs of paths in a batch")
     parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")

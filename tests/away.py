@@ -72,6 +72,21 @@ class Marks:
                 await anyio.sleep(GLANCE)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, other than one that has ended and is still to be read."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+async def dies(pid: int) -> None:
+    with anyio.fail_after(GUARD):
+        while is_alive(pid):  # noqa: ASYNC110 (it is another process)
+            await anyio.sleep(GLANCE)
+
+
 # -- bodies: of a module, so that workers import them
 
 
@@ -203,6 +218,11 @@ class Place:
         return self.runner is not None
 
     @property
+    def kills(self) -> bool:
+        """Whether a body that is cancelled is killed."""
+        return self.where in ("process", "ray")
+
+    @property
     def options(self) -> dict[str, Any]:
         if self.runner is None:
             return {}
@@ -314,6 +334,9 @@ def ray_started() -> Iterator[None]:
     """A Ray of two processors on this machine, as a program starts its own."""
     import ray
 
+    if ray.is_initialized():  # by other tests of this session
+        yield
+        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
         patch.setenv("RAY_AUTH_MODE", "disabled")

@@ -53,9 +53,18 @@ def test_processes_give_the_same(backend: str) -> None:
     assert ended.stdout == run(*QUICK).stdout
 
 
+@missing("ray")
+def test_ray_gives_the_same() -> None:
+    """The program starts a Ray of its own, prints the same table, and shuts it down."""
+    environment = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    ended = run(*QUICK, "--runner", "ray", **environment)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == run(*QUICK).stdout
+
+
 @missing("dask")
 def test_a_cluster_that_is_not_there_is_told() -> None:
     """Exit code 2, and how to start one."""
-    ended = run(*QUICK, "--runner", "dask", "--address", "tcp://127.0.0.1:9")
+    ended = run(*QUICK, "--runner", "dask", "--address", "tcp://127.0.0.1:9", "--wait", 0.5)
     assert ended.returncode == 2
     assert "dask scheduler" in ended.stderr

@@ -5,7 +5,6 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,23 +49,17 @@ from dagron import (
 from ways import GUARD, chain
 
 ASYNCIO = ("asyncio", {"use_uvloop": False})
-UVLOOP = ("asyncio", {"use_uvloop": True})
 TRIO = ("trio", {})
 BACKENDS = {
     "local": [ASYNCIO, TRIO],
-    "process": [ASYNCIO, TRIO, UVLOOP],
-    "dask": [ASYNCIO, UVLOOP],
+    "process": [ASYNCIO, TRIO],  # and uvloop, in the tests of that runner
+    "dask": [ASYNCIO],
     "ray": [ASYNCIO],
 }
 SETTINGS = [
-    pytest.param(
-        (where, backend),
-        id=f"{where}-{'uvloop' if backend is UVLOOP else backend[0]}",
-        marks=missing(where),
-    )
+    pytest.param((where, backend), id=f"{where}-{backend[0]}", marks=missing(where))
     for where, backends in BACKENDS.items()
     for backend in backends
-    if backend is not UVLOOP or find_spec("uvloop")
 ]
 QUICK = Retry(attempts=3, initial_delay=0)
 
@@ -563,7 +556,7 @@ async def test_cancelling_the_caller_cancels_the_task(place: Place, marks: Marks
             group.start_soon(cancel)
             await place.executor(graph("", a=None)).execute({"a": sleeping(marks)})
     assert scope.cancelled_caught
-    if place.where != "process":  # where it is killed, and cleans up nothing
+    if not place.kills:  # and so nothing is cleaned up
         await marks.reached("cleaned")
 
 
@@ -630,7 +623,7 @@ async def test_a_sync_task_hears_that_it_is_cancelled(place: Place, marks: Marks
             await marks.reached("began")
             run.cancel_node("a")
         result = await run.wait()
-        if place.where != "process":
+        if not place.kills:
             await marks.reached("cleaned")
     assert statuses(result) == {"a": "CANCELLED"}
 

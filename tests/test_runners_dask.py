@@ -423,6 +423,13 @@ def test_a_script_needs_no_block(there: Cluster) -> None:
     assert result["b"].result == 2
 
 
+def test_it_works_on_uvloop(there: Cluster) -> None:
+    """So does Dask."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+    result = uvloop.run(ran(runner(there.address), {"a": one, "b": lambda a: a + 1}, "a>b"))
+    assert result["b"].result == 2
+
+
 @pytest.mark.parametrize(
     ("cluster", "options"),
     [(5, {}), ("", {}), ("tcp://x", {"slots": 0}), ("tcp://x", {"carry": ["x"]})],

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import dagron
-from away import ROOT, VARIABLE, Marks, holding, missing, one
+from away import ROOT, VARIABLE, Marks, dies, holding, is_alive, missing, one
 from controls import graph, statuses
 from dagron import DynamicExecutor, NodePolicy, Retry, WorkerLostError
 from ways import GUARD
@@ -43,21 +43,6 @@ async def ran(tasks: dict[str, Any], edges: str = "", /, on: Any = None, **optio
     )
     with anyio.fail_after(2 * GUARD):
         return await executor.execute(tasks)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process, other than one that has ended and is still to be read."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-async def dies(pid: int) -> None:
-    with anyio.fail_after(GUARD):
-        while is_alive(pid):  # noqa: ASYNC110 (it is another process)
-            await anyio.sleep(0.002)
 
 
 # --- processes that end ---------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
-from anyio import CancelScope, move_on_after, to_thread
+from anyio import to_thread
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -29,7 +29,6 @@ from dagron.runners._entries import Entries, backend_name, boxed, checked_variab
 from dagron.runners._pickles import loaded
 from dagron.runners._travel import packed
 
-PATIENCE = 1.0  # seconds that a body has to end by itself, once it is interrupted
 DEAD = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
 
 
@@ -58,9 +57,9 @@ class RayRunner:
     A result stays at Ray and is passed on, fetched and freed as by a `DaskRunner`, and so are
     ``keep_remote`` and ``carry``. Ray computes none again: a node that needs one that is lost fails
     with `WorkerLostError`, and so does a node whose worker is lost. A body that is cancelled or out
-    of time is interrupted by a KeyboardInterrupt, and killed with its worker a second later. The
-    worker of a node is known when its body has ended. `progress` tells nothing there, and
-    `check_cancelled` never raises. It works on asyncio, and on uvloop.
+    of time is killed with its worker. The worker of a node is known when its body has ended.
+    `progress` tells nothing there, and `check_cancelled` never raises. It works on asyncio, and on
+    uvloop.
 
     It is entered and left as a `ProcessRunner` is. Raises `TypeError` or `ValueError` that name the
     parameter; entering raises `RunnerError` on trio, and `RunnerLostError` if there is no Ray.
@@ -161,7 +160,7 @@ class RayRunner:
         except RayError as error:
             raise self._failure(call.node, error) from error
         except BaseException:
-            await _stop(ending)
+            ray.cancel(ending, force=True)
             raise
         call.line.placed(outcome.worker)
         if outcome.error is not None:
@@ -216,20 +215,3 @@ class RayRunner:
             Lost(self._failure("", value)) if isinstance(value, RayError) else value
             for value in values
         ]
-
-
-async def _stop(ending: Any) -> None:
-    """Interrupt a body, and kill its worker if it does not end."""
-    with CancelScope(shield=True):
-        ray.cancel(ending, force=False)
-        with move_on_after(PATIENCE):
-            try:
-                await asyncio.wrap_future(ending.future())
-                return
-            except RayError:
-                return
-        ray.cancel(ending, force=True)
-        try:
-            await asyncio.wrap_future(ending.future())
-        except RayError:
-            return

@@ -38,8 +38,9 @@ class Worker:
         self._send(READY, b"")
         while (pickled := self._inbox.get()) is not None:
             self._is_busy = True
-            self._make(pickled)
+            kind, content = self._make(pickled)
             self._is_busy = False
+            self._send(kind, content)
 
     def _read(self) -> None:
         """Take what comes while a call is on, so that the end of the program is noticed then."""
@@ -57,7 +58,7 @@ class Worker:
         pickled = self._commands.read(length)
         return pickled if len(pickled) == length else None
 
-    def _make(self, pickled: bytes) -> None:
+    def _make(self, pickled: bytes) -> tuple[bytes, bytes]:
         began = perf_counter()
         where = f"process {os.getpid()}"
         try:
@@ -65,7 +66,7 @@ class Worker:
             kind = VALUE
         except BaseException as error:
             kind, content, seconds = ERROR, dumped(error), perf_counter() - began
-        self._send(kind, SECONDS.pack(seconds) + content)
+        return kind, SECONDS.pack(seconds) + content
 
     def _tell(self, done: float, total: float | None, note: str) -> None:
         self._send(PROGRESS, dumped((done, total, note)))
