@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -43,10 +43,11 @@ class Points:
             self.passings[point] += 1
             self.passings[ANY] += 1
         death = self._death
-        if death is not None and self.passings[death.point] == death.passing:
-            if death.point in (point, ANY):
-                os.kill(os.getpid(), signal.SIGKILL)
-                signal.pause()  # until it has come
+        if death is None or death.point not in (point, ANY):
+            return
+        if self.passings[death.point] == death.passing:
+            os.kill(os.getpid(), signal.SIGKILL)
+            signal.pause()  # until it has come
 
     # -- wrapping
 
@@ -84,7 +85,9 @@ class Points:
             verb = text.split(None, 1)[0]
             if verb not in ("BEGIN", "INSERT", "UPDATE", "COMMIT"):
                 return honest(connection, text, *values)
-            verb = f"{verb} by itself" if verb == "INSERT" and not connection.in_transaction else verb
+            verb = (
+                f"{verb} by itself" if verb == "INSERT" and not connection.in_transaction else verb
+            )
             self.at(f"before {verb}")
             connection.set_progress_handler(lambda: self.at(f"in {verb}"), 7)
             try:
@@ -167,4 +170,3 @@ def install(death: Death | None) -> Points:
 def all_points(passings: Iterable[str]) -> list[str]:
     """Return the names of points, but for the one that stands for all."""
     return sorted(set(passings) - {ANY})
-

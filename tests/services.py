@@ -102,6 +102,13 @@ class Client:
                     yield fields
                     fields = {}
 
+    async def forgotten(self, id: str) -> tuple[int, Any]:
+        """The answer when a job is known no more which is forgotten when it ends."""
+        while True:
+            status, answer = await self.get(f"/jobs/{id}")
+            if status != 200:
+                return status, answer
+
     async def ended(self, id: str) -> dict[str, Any]:
         """Read a job's events to `end`; return what that says."""
         async for message in self.messages(id):

@@ -365,8 +365,7 @@ def test_a_full_service_and_a_forgotten_job(tmp_path: Path) -> None:
                 assert (response.status, response.headers["Retry-After"]) == (503, "5")
                 assert "full" in (await response.json())["detail"]
             service.process.tell("go")
-            await client.ended(id)
-            status, answer = await client.get(f"/jobs/{id}")
+            status, answer = await client.forgotten(id)
             assert (status, "was forgotten" in answer["detail"]) == (410, True)
             await client.start(TABLES)  # there is room again
 
@@ -583,8 +582,7 @@ def test_a_full_aiohttp_service_and_a_forgotten_job(tmp_path: Path) -> None:
                 assert (response.status, response.headers["Retry-After"]) == (503, "5")
                 assert "full" in await response.text()
             service.process.tell("go")
-            await client.ended(id)
-            status, text = await client.get(f"/jobs/{id}")
+            status, text = await client.forgotten(id)
             assert (status, "was forgotten" in text) == (410, True)
             await client.start(TEXTS)  # there is room again
 

@@ -129,7 +129,7 @@ class Store:
         self._claims.add(claim)
         try:
             if not claim.is_new and not claim.is_finished:
-                claim.in_flight = self._in_flight(claim)
+                claim.in_flight = self._in_flight(claim.record, claim.last_seq)
         except BaseException:
             self.release(claim, clean=False)
             raise
@@ -215,18 +215,20 @@ class Store:
             raise damaged(self._path, record.run_id, 0 if first is None else last + 1)
         return Claim(record, first.change, last, held, Begun(self._begun_path(record.number)))
 
-    def _in_flight(self, claim: Claim) -> dict[str, int]:
-        """Return what was in flight in a run that has not ended; look first if the file is sound.
+    def _in_flight(self, record: RunRecord, last_seq: int | None = None) -> dict[str, int]:
+        """Return what is in flight in a run that has not ended; with the number of its last row,
+        look first if the file is sound.
 
         With a connection of its own, so that no other run has to wait for it.
         """
-        begun = read_begun(self._begun_path(claim.number), claim.record.life)
+        begun = read_begun(self._begun_path(record.number), record.life)
         with self._reading() as connection:
             assert connection is not None, "the run was found in it"
-            check_unfinished(connection, claim.record, claim.last_seq)
+            if last_seq is not None:
+                check_unfinished(connection, record, last_seq)
             if not begun:
                 return {}
-            ends = rows_of_kinds(connection, claim.number, (*sorted(OUTCOMES), RETRY))
+            ends = rows_of_kinds(connection, record.number, (*sorted(OUTCOMES), RETRY))
             return still_in_flight(begun, ends)
 
     def _in_use(self, record: RunRecord) -> RunInUseError:
