@@ -479,7 +479,7 @@ class Hosting(ABC):
         for entry in replay.rest():
             ledger.queue(entry)
         for name, poison in replay.poisoned():
-            self.fail_unstarted(name, poison)
+            self.fail_unstarted(name, poison, facts.attempts[name])
         # Nothing begins before this life is written: a node that kills the process at once would
         # not have been at work in it, and be tried for ever.
         await ledger.flush()
@@ -867,8 +867,8 @@ class Hosting(ABC):
         """Note how often a node was tried in earlier lives, and cut off."""
 
     @abstractmethod
-    def fail_unstarted(self, name: str, error: BaseException) -> None:
-        """Fail a node that waits."""
+    def fail_unstarted(self, name: str, error: BaseException, attempts: int = 0) -> None:
+        """Fail a node that waits; ``attempts`` counts those in earlier lives of the run."""
 
     @abstractmethod
     def _forget_spare(self) -> None:

@@ -240,11 +240,15 @@ class Ledger:
         change = None if entry.change is None else written(entry.change)
         self._submit(entry, attempts=count, stored=stored, change=change, detail=detail)
 
-    def note_failed(self, name: str, error: BaseException, *, ends_run: bool) -> None:
+    def note_failed(
+        self, name: str, error: BaseException, attempts: int, *, ends_run: bool
+    ) -> None:
         """Write that a node failed that had not started, if it is not; nobody waits for it."""
         if self.facts is not None and self.facts.has_ended(name, self.seq - 1):
             return
         detail = {"error": self.book.error_row(error), "unstarted": True}
+        if attempts:
+            detail["attempts"] = attempts
         if ends_run:
             detail["ends_run"] = True
         self._note_of_row(Entry(FAILED, None), name, detail)
