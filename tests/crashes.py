@@ -393,6 +393,7 @@ class Crashes:
         self._count += 1
         folder = self._folder / f"{self._backend}-{self._count}"
         folder.mkdir(parents=True)
+        (folder / "effects").touch()
         return folder
 
     def _live(self, folder: Path, **ends: Any) -> Life:
