@@ -49,6 +49,7 @@ from dagron._scheduler import Scheduler
 from dagron._settings import Settings
 from dagron._slots import Slots
 from dagron._stream import Stream
+from dagron._threads import ThreadCall
 from dagron._times import Times
 
 if TYPE_CHECKING:
@@ -372,9 +373,15 @@ class Hosting(ABC):
         assert journal is not None, "it is asked for where there is one"
         used = [*self._tasks.values(), *(expander.function for expander in expanders.values())]
         modules = {getattr(function, "__module__", None) or "" for function in used}
-        book: Book = await to_thread.run_sync(journal._open, self.id, graph, modules)
+        opening = ThreadCall(self._host, journal._open, self.id, graph, modules)
+        cancelled = await self._in_thread(opening)
+        book: Book | None = opening.value
+        if book is None:
+            raise cancelled or opening.error  # type: ignore[misc]
         is_clean = False
         try:
+            if cancelled is not None:  # and now the run is ours, to be let go
+                raise cancelled
             check_same_graph(book, self.id, graph)
             if book.is_finished:
                 recorded = await to_thread.run_sync(book.result)
@@ -386,7 +393,8 @@ class Hosting(ABC):
                 result = await self._main()
             assert self._ledger is not None, "the run is on"
             if result.reason is None or self._cut_by_failure:
-                await self._outlast(partial(self._ledger.finish, ending(result)))
+                self._ledger.finish(ending(result))
+                await self._outlast(self._ledger.finished)
             is_clean = True
             return result
         except self._host.cancelled_class:
@@ -417,8 +425,24 @@ class Hosting(ABC):
             self._ledger.ask_to_cancel(name, blame)
         self._opened.set()
 
+    async def _in_thread(self, call: ThreadCall) -> BaseException | None:
+        """Return when this call has ended in a thread; and the cancellation that came meanwhile
+        natively, past all scopes.
+        """
+        try:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(call)
+        except self._host.cancelled_class as cancelled:
+            if not call.forbid():
+                await call.outlast()
+            return cancelled
+        return None
+
     async def _outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
-        """Wait for what ends by itself, also while the caller is cancelled; then raise that."""
+        """Wait for what ends by itself, also while the caller is cancelled; then raise that.
+
+        ``wait`` is called again after a cancellation that came natively.
+        """
         cancelled: BaseException | None = None
         while True:
             try:

@@ -434,13 +434,15 @@ class Ledger:
             if not self._answers:
                 await self._heard.wait()
 
-    async def finish(self, detail: dict[str, Any]) -> None:
-        """Write that the run has ended. Raises what goes wrong."""
+    def finish(self, detail: dict[str, Any]) -> None:
+        """Send that the run has ended."""
         entry = Entry(END, None)
         self._append(entry, detail=detail, queued=False)
-        self._heard = Event()
         self._sent = []
         self.book.finish(self._numbered([entry]), self._hear)
+
+    async def finished(self) -> None:
+        """Return when it is written that the run has ended. Raises what went wrong."""
         while not self._answers:
             self._heard = Event()
             await self._heard.wait()
