@@ -139,7 +139,8 @@ def install(death: Death | None) -> Points:
     points.around(_scheduler.Scheduler, "land", "landing in the core")
     points.around(_shell.Shell, "_report", "an outcome is reported")
     points.around(_store.Store, "submit", "rows are submitted")
-    points.around_async(_ledger.Ledger, "finish", "the end is written")
+    points.around(_ledger.Ledger, "finish", "the end is handed over")
+    points.around_async(_ledger.Ledger, "finished", "the end is written")
     points.around_async(_ledger.Ledger, "flush", "all is flushed")
     # The writer's thread.
     points.around(_writer.Writer, "_write", "writing")
