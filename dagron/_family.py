@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dagron._node_result import NodeResult
-from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
+from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED, UNDONE
 
 SAMPLE = 1_024  # durations kept of one family
 
@@ -29,7 +29,8 @@ class Family:
 
     ``name`` is that node's. ``succeeded``, ``failed``, ``skipped`` and ``cancelled`` are exact
     counts, also where nodes were forgotten, ``forgotten`` says how many. ``durations`` are those of
-    the completed nodes, None where there are none. ``failures`` has the results of the failed ones.
+    the completed nodes, None where there are none. ``unfinished`` says how many had not ended: none
+    in the result of a run that has. ``failures`` has the results of the failed ones.
     ``value`` is what a `Fold` made of them, None where there is no fold.
     """
 
@@ -42,6 +43,7 @@ class Family:
         "name",
         "skipped",
         "succeeded",
+        "unfinished",
         "value",
     )
 
@@ -57,13 +59,14 @@ class Family:
         self.failed = statuses.count(FAILED)
         self.skipped = statuses.count(SKIPPED)
         self.cancelled = statuses.count(CANCELLED)
+        self.unfinished = sum(status in UNDONE for status in statuses)
         self.failures = tuple(member for member in members if member.status is FAILED)
         self.durations = total.durations()
         self.value: Any = total.value
 
     def __len__(self) -> int:
         """Return how many nodes there were; those that were removed do not count."""
-        return self.succeeded + self.failed + self.skipped + self.cancelled
+        return self.succeeded + self.failed + self.skipped + self.cancelled + self.unfinished
 
     def __repr__(self) -> str:
         named = (
@@ -71,6 +74,7 @@ class Family:
             (self.failed, "failed"),
             (self.skipped, "skipped"),
             (self.cancelled, "cancelled"),
+            (self.unfinished, "unfinished"),
         )
         counts = ", ".join(f"{count:,} {word}" for count, word in named if count)
         return f"<Family of {self.name!r}: {counts or 'no nodes'}>"

@@ -5,20 +5,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from contextvars import copy_context
-from functools import partial
 from math import inf
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from anyio import (
-    CancelScope,
     CapacityLimiter,
     Event,
     TaskHandle,
     create_task_group,
     current_time,
     get_current_task,
-    to_thread,
 )
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
@@ -40,22 +37,19 @@ from dagron._growing import Grow, Growing
 from dagron._lanes import Lanes, Pool
 from dagron._limits import Limits, held_by_callers
 from dagron._logs import DEBUG, log
-from dagron._modification import DynamicModification
 from dagron._node_result import NodeResult
 from dagron._raised import broken_open, internal_error, keyboard_interrupt, leaves
 from dagron._reports import Reports
-from dagron._results import ExecutionResult, error_text
+from dagron._results import ExecutionResult
 from dagron._scheduler import Scheduler
 from dagron._settings import Settings
 from dagron._slots import Slots
 from dagron._stream import Stream
-from dagron._threads import ThreadCall
 from dagron._times import Times
 
 if TYPE_CHECKING:
-    from dagron._ledger import Entry, Ledger
-    from dagron._replay import Recalled, Replay, Replayed
-    from dagron._rows import Book
+    from dagron._ledger import Ledger
+    from dagron._replay import Recalled, Replay
 
 # A large ready set becomes tasks batch by batch, one batch per pass of the event loop: the first
 # nodes end before the last are created, and the program's other tasks get their turn. A batch is so
@@ -358,180 +352,6 @@ class Hosting(ABC):
             is_own_task=self.is_own_task,
             is_cancelled=self.is_cancelled,
         )
-
-    # -- in a journal
-
-    async def _main_in_journal(self) -> ExecutionResult:
-        """Run the graph, or what is left to run of it, or return what is recorded."""
-        from dagron._ledger import check_same_graph, ending  # most runs have no journal
-        from dagron._written import written_graph
-
-        expanders = self._standing
-        untasked = [name for name in self.scheduler.statuses() if name not in self._tasks]
-        graph = written_graph(self.scheduler.dag(), expanders, untasked)
-        journal = self._settings.journal
-        assert journal is not None, "it is asked for where there is one"
-        used = [*self._tasks.values(), *(expander.function for expander in expanders.values())]
-        modules = {getattr(function, "__module__", None) or "" for function in used}
-        opening = ThreadCall(self._host, journal._open, self.id, graph, modules)
-        cancelled = await self._in_thread(opening)
-        book: Book | None = opening.value
-        if book is None:
-            raise cancelled or opening.error  # type: ignore[misc]
-        is_clean = False
-        try:
-            if cancelled is not None:  # and now the run is ours, to be let go
-                raise cancelled
-            check_same_graph(book, self.id, graph)
-            if book.is_finished:
-                recorded = await to_thread.run_sync(book.result)
-                if recorded.ok or not self._retries:
-                    is_clean = True
-                    return recorded
-            self._begin_ledger(book)
-            with self._watching():
-                result = await self._main()
-            assert self._ledger is not None, "the run is on"
-            if result.reason is None or self._cut_by_failure:
-                self._ledger.finish(ending(result))
-                await self._outlast(self._ledger.finished)
-            is_clean = True
-            return result
-        except self._host.cancelled_class:
-            is_clean = self._failure is None
-            raise
-        except KeyboardInterrupt:
-            is_clean = self._failure is None
-            raise
-        finally:
-            await self._outlast(partial(to_thread.run_sync, partial(book.release, clean=is_clean)))
-
-    def _begin_ledger(self, book: "Book") -> None:
-        from dagron._ledger import Ledger
-
-        self._ledger = Ledger(
-            book,
-            land=self._land_entry,
-            report=self.report_entry,
-            cancel=self._cancel_entry,
-            attempts=self._attempts_of,
-            wake=self._wake_up,
-            call_soon=self._host.call_soon,
-            fail=self._fail_with,
-        )
-        self.growing.ledger = self._ledger
-        self.drains.on_begin = self._begin_first
-        for name, blame in self._asked.items():
-            self._ledger.ask_to_cancel(name, blame)
-        self._opened.set()
-
-    async def _in_thread(self, call: ThreadCall) -> BaseException | None:
-        """Return when this call has ended in a thread; and the cancellation that came meanwhile
-        natively, past all scopes.
-        """
-        try:
-            with CancelScope(shield=True):
-                await to_thread.run_sync(call)
-        except self._host.cancelled_class as cancelled:
-            if not call.forbid():
-                await call.outlast()
-            return cancelled
-        return None
-
-    async def _outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
-        """Wait for what ends by itself, also while the caller is cancelled; then raise that.
-
-        ``wait`` is called again after a cancellation that came natively.
-        """
-        cancelled: BaseException | None = None
-        while True:
-            try:
-                with CancelScope(shield=True):
-                    value = await wait()
-                break
-            except self._host.cancelled_class as error:  # natively, past all scopes
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        return value
-
-    async def _tell_earlier_life(self) -> None:
-        """Let happen again what is recorded of the run; or end it."""
-        from dagron._facts import Facts
-        from dagron._replay import Replay
-        from dagron._rows import LIFE, RETRY
-        from dagron._written import written_policy
-
-        assert self._ledger is not None, "the run has a journal"
-        ledger, book = self._ledger, self._ledger.book
-        if book.is_new:
-            policy = self._settings.policy
-            default = {} if policy is None else {"policy": written_policy(policy)}
-            ledger.note(LIFE, {"keep": self._settings.keep, **default})
-            return
-        try:
-            facts = await to_thread.run_sync(Facts, book.rows(), book.in_flight, self._retries)
-            self._replay = replay = Replay(cast("Replayed", self), ledger, facts)
-            ledger.intercept, ledger.facts = replay.intercept, facts
-            self.slots.is_free = True
-            await replay.run(book.rows())
-        except BaseException as error:
-            for name in [name for name, handle in self._handles.items() if handle is None]:
-                self._forget_recalled(name)
-            if not isinstance(error, Exception):
-                raise
-            ledger.give_up(error, [])
-            return
-        finally:
-            self.slots.is_free = False
-            ledger.intercept = ledger.facts = None
-            self._replay = None
-        self._recalled = replay.kept
-        self._prior = facts.attempts
-        for name, count in facts.attempts.items():
-            if not facts.has_ended(name):
-                self.recall_crash(name, count, facts.recoveries[name])
-        if self._retries:
-            ledger.note(RETRY, {})
-        ledger.note(LIFE, {"in_flight": dict(book.in_flight)} if book.in_flight else {})
-        for entry in ledger.late:
-            ledger.queue(entry)
-        for row in replay.voids:
-            ledger.void(row)
-        for entry, refusal in replay.refused:
-            ledger.refuse(entry, refusal)
-        for entry in replay.rest():
-            ledger.queue(entry)
-        for name, poison in replay.poisoned():
-            self.fail_unstarted(name, poison, facts.attempts[name])
-        # Nothing begins before this life is written: a node that kills the process at once would
-        # not have been at work in it, and be tried for ever.
-        await ledger.flush()
-
-    def _fail_with(self, error: BaseException) -> None:
-        """End the run with this error."""
-        if self._failure is None:
-            self._failure = error
-            self._cut = self.stream.cut = f"the run was ended: {error_text(error)}"
-        self._stop()
-
-    def _begin_attempt(self, name: str, attempt: int) -> None:
-        """Note that an attempt begins at a node; from any thread."""
-        if self._ledger is not None:
-            self._ledger.book.begin([(name, attempt)])
-
-    def _begin_first(self, name: str) -> None:
-        self._begin_attempt(name, 1)
-
-    def _begin_attempts(self, ledger: "Ledger", names: list[str]) -> None:
-        """Note, before they do, that nodes which have just got their slots begin."""
-        begun = [
-            (name, self._prior.get(name, 0) + 1)
-            for name in names
-            if name not in self._handles and name not in self._recalled
-        ]
-        if begun:  # else it would be written that nothing begins
-            ledger.book.begin(begun)
 
     def _grow_handle(self, name: str) -> Grow:
         return self.growing.handle(name)
@@ -864,35 +684,27 @@ class Hosting(ABC):
     def _land(self, by: str | None, modification: object, *, settled: bool = False) -> None:
         """Land a modification, or change nothing and raise."""
 
-    @abstractmethod
-    def _land_entry(
-        self, by: str | None, modification: DynamicModification, *, settled: bool = False
-    ) -> int:
-        """Land a modification that is written; return the version of the graph that it makes."""
+    # -- what a journal has to do with it: see `Durable`
 
     @abstractmethod
-    def report_entry(self, entry: "Entry") -> None:
-        """Report an outcome that is written."""
+    async def _main_in_journal(self) -> ExecutionResult:
+        """Run the graph, or what is left to run of it, or return what is recorded."""
 
     @abstractmethod
-    def _cancel_entry(self, entry: "Entry") -> None:
-        """Cancel a node, as was asked for from outside."""
+    async def _tell_earlier_life(self) -> None:
+        """Let happen again what is recorded of the run; or end it."""
 
     @abstractmethod
-    def _attempts_of(self, name: str) -> tuple[int, list[BaseException]]:
-        """Return how often a node in flight was tried, and with which errors."""
+    async def _outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """Wait for what ends by itself, also while the caller is cancelled; then raise that."""
 
     @abstractmethod
-    def _forget_recalled(self, name: str) -> None:
-        """Cancel a node whose outcome was to be told."""
+    def _begin_attempt(self, name: str, attempt: int) -> None:
+        """Note that an attempt begins at a node; from any thread."""
 
     @abstractmethod
-    def recall_crash(self, name: str, attempts: int, recoveries: int) -> None:
-        """Note how often a node was tried in earlier lives, and cut off."""
-
-    @abstractmethod
-    def fail_unstarted(self, name: str, error: BaseException, attempts: int = 0) -> None:
-        """Fail a node that waits; ``attempts`` counts those in earlier lives of the run."""
+    def _begin_attempts(self, ledger: "Ledger", names: list[str]) -> None:
+        """Note, before they do, that nodes which have just got their slots begin."""
 
     @abstractmethod
     def _forget_spare(self) -> None:

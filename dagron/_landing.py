@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from dagron._adjacency import Adjacency, find_cycle
 from dagron._edge import Edge, condition_of
-from dagron._errors import Fault
+from dagron._errors import Fault, ModificationError
 from dagron._modification import DynamicModification, DynamicNodeSpec, checked_copy
 from dagron._names import did_you_mean, shown, shown_path, with_forgotten
 from dagron._status import PENDING, RUNNING, STARTED, WAITING, NodeStatus
@@ -50,6 +50,14 @@ class Landing:
         )
 
 
+def copied(modification: DynamicModification, by: str | None = None) -> DynamicModification:
+    """Return a copy that nobody else changes. Raises `ModificationError` where it was spoilt."""
+    try:
+        return checked_copy(modification)
+    except (TypeError, ValueError) as error:
+        raise ModificationError([Fault.of("invalid", "", error)], by) from None
+
+
 def examine(
     modification: DynamicModification,
     graph: Adjacency,
@@ -70,10 +78,10 @@ def examine(
     whose names are not known any more.
     """
     try:
-        modification = checked_copy(modification)
-    except (TypeError, ValueError) as error:
+        modification = copied(modification, by)
+    except ModificationError as error:
         landing = Landing({}, [])
-        landing.faults.append(Fault.of("invalid", "", error))
+        landing.faults.extend(error.faults)
         return landing
     examination = _Examination(modification, graph, status, by, removed, cautious, forgotten)
     examination.run(needs or {})

@@ -19,6 +19,7 @@ from anyio import Event
 from dagron._blame import Blame, blame_row
 from dagron._errors import GraphMismatchError, ModificationError
 from dagron._facts import ALL_TAKEN, Answers, Facts
+from dagron._landing import copied
 from dagron._modification import DynamicModification
 from dagron._node_result import EXPANDER_FAILED
 from dagron._raised import forget_our_frames
@@ -194,6 +195,7 @@ class Ledger:
 
     async def land(self, name: str | None, change: DynamicModification, *, settled: bool) -> int:
         """Return when a modification is written and has landed; raises what landing it raises."""
+        change = copied(change, name)  # what is written is what will land
         text = None
         if not settled:  # nobody will make it again
             text = written(change, self.book.refer)

@@ -1,6 +1,5 @@
 """A run that a registry owns, and its events as a client of a service reads them."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -16,7 +15,7 @@ from dagron._errors import RunFailedError
 from dagron._events import Event
 from dagron._results import SHOWN_FAILURES, ExecutionResult, error_text
 from dagron._run import Run
-from dagron._status import COMPLETED, FAILED, NodeStatus
+from dagron._status import FAILED, NodeStatus
 from dagron._stream import EventReader
 
 State = Literal["running", "succeeded", "failed", "cancelled"]
@@ -209,9 +208,7 @@ class RegisteredRun:
         }
 
     def _counts(self) -> dict[str, int]:
-        scheduler = self.run._scheduler
-        counts = Counter(scheduler.statuses().values())
-        counts[COMPLETED] += scheduler.forgotten
+        counts = self.run._counts()
         named = {status.lower(): counts[status] for status in NodeStatus}
         return {"total": counts.total(), **named}
 

@@ -1,6 +1,6 @@
 """Run: the handle on a run in progress."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,16 @@ from dagron._names import shown, shown_seconds
 from dagron._node_result import NodeResult
 from dagron._results import ExecutionResult, error_text
 from dagron._shell import Shell
-from dagron._status import CANCELLED, FAILED, PENDING, READY, RUNNING, NodeStatus
+from dagron._status import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    PENDING,
+    READY,
+    RUNNING,
+    UNDONE,
+    NodeStatus,
+)
 from dagron._stream import EventReader
 
 
@@ -68,7 +77,7 @@ class Run:
         self._shell = shell
         self._finish = finish
         self._scheduler = shell.scheduler  # these outlive the shell's own state
-        self._results = shell.results
+        self._results: Mapping[str, NodeResult] = shell.results
         self._stream = shell.stream
         self._result: ExecutionResult | None = None
         self._error: BaseException | None = None
@@ -135,8 +144,14 @@ class Run:
         self._begun.set()
         try:
             await self._go.wait()
-            self._result = await self._shell.main()
-            self._finish(self.id, self._result)
+            result = await self._shell.main()
+            if self._scheduler.unfinished:  # it had ended in an earlier life, as is recorded
+                self._results = result.node_results
+                for name, node in result.node_results.items():
+                    if node.status is COMPLETED:
+                        self._completed.add(name, node.result)
+            self._result = result
+            self._finish(self.id, result)
             self._end(None)
         except get_cancelled_exc_class():
             # A scope around the block may reach this task before the block itself.
@@ -165,22 +180,36 @@ class Run:
     @property
     def version(self) -> int:
         """How many modifications have landed; from any thread."""
-        return self._scheduler.version
+        return self._scheduler.version if self._result is None else self._result.version
 
     @property
     def dag(self) -> DAG:
         """The graph as it is now: a snapshot, which costs time in proportion to the graph."""
-        return self._scheduler.dag()
+        return self._scheduler.dag() if self._result is None else self._result.dag
 
     def status(self, name: str) -> NodeStatus:
         """Return where a node stands; from any thread.
 
         Raises `UnknownNodeError`, also for a node that was removed or forgotten.
         """
-        status = self._scheduler.statuses().get(name)
+        if self._result is None:
+            status = self._scheduler.statuses().get(name)
+        else:
+            found = self._result.node_results.get(name)
+            status = None if found is None else found.status
         if status is None:
             raise self._unknown(name)
         return status
+
+    def _counts(self) -> Counter[NodeStatus]:
+        """Return how many nodes are in each status; those that are forgotten have completed."""
+        if self._result is None:
+            counts = Counter(self._scheduler.statuses().values())
+            counts[COMPLETED] += self._scheduler.forgotten
+            return counts
+        counts = Counter(node.status for node in self._result.node_results.values())
+        counts[COMPLETED] += self._result.forgotten
+        return counts
 
     def _unknown(self, name: str) -> UnknownNodeError:
         scheduler = self._scheduler
@@ -361,9 +390,9 @@ class Run:
             )
 
     def __repr__(self) -> str:
-        scheduler = self._scheduler
-        nodes = len(scheduler.statuses()) + scheduler.forgotten
-        return f"<Run {self.id}: {nodes - scheduler.unfinished:,} of {nodes:,} nodes done>"
+        counts = self._counts()
+        done = counts.total() - sum(counts[status] for status in UNDONE)
+        return f"<Run {self.id}: {done:,} of {counts.total():,} nodes done>"
 
 
 def _when(due: float) -> str:

@@ -12,22 +12,21 @@ from anyio.lowlevel import checkpoint
 from dagron._blame import Blame, Why, ended_by
 from dagron._bodies import Note
 from dagron._calls import missing_task, not_a_modification, read_specs, refuse_coroutine
-from dagron._current import InContext, current_node
+from dagron._current import current_node
 from dagron._drains import Drained
+from dagron._durable import Durable
 from dagron._edge import Edge
 from dagron._errors import (
     Cancelled,
     Fault,
     ModificationError,
     RunFinishedError,
-    UnstorableError,
 )
 from dagron._family import Tally
-from dagron._graph import DAG
 from dagron._growing import STREAMS
 from dagron._growth import asked_by
-from dagron._hosting import Hosting
 from dagron._keep import Fold
+from dagron._landing import copied
 from dagron._limits import held_text
 from dagron._modification import DynamicModification, touches_others
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, new_result
@@ -39,11 +38,10 @@ from dagron._threads import unboxed
 from dagron._times import Landing, spans_of
 
 if TYPE_CHECKING:
-    from dagron._ledger import Entry
     from dagron._replay import Recalled
 
 
-class Shell(Hosting):
+class Shell(Durable):
     """A run."""
 
     __slots__ = ()
@@ -232,20 +230,10 @@ class Shell(Hosting):
         elif self._ledger is None:
             self._land(name, expansion)
         elif isinstance(expansion, DynamicModification):
-            return expansion
+            return copied(expansion, name)  # what is written is what will land
         else:
             raise not_a_modification(name, expansion)
         return None
-
-    def _graph_for(self, name: str) -> DAG:
-        """Return the graph for the node's expander: the same as in an earlier life of the run."""
-        if self._ledger is None:
-            return self._core(self.scheduler.dag)
-        body = self._ledger.bodies[name]
-        if body.version is not None and self._replay is not None:
-            return self._replay.graphs[body.version]
-        body.version = self.scheduler.version
-        return self._core(self.scheduler.dag)
 
     # -- a node in a draining thread
 
@@ -272,17 +260,6 @@ class Shell(Hosting):
         except Exception as bug:
             self._crash(bug)
 
-    def _end_drained_in_journal(self, call: Drained) -> None:
-        assert self._ledger is not None, "the run has a journal"
-        try:
-            self._ledger.keep(call.name, call.value, call.seconds, call.started_at)
-        except UnstorableError as error:
-            call.error = error
-            self._returned.append(call)
-            self._wake_up()
-        else:
-            self._conclude(call.name, COMPLETED, call.value, None, call.seconds, call.started_at)
-
     def _report_lost(self, call: Drained) -> None:
         name, started_at = call.name, call.started_at
         if call.thread is None:
@@ -291,25 +268,16 @@ class Shell(Hosting):
             self.scheduler.take_over(name)
             self.bodies.note(name).lingering = call.thread
         seconds = 0.0 if started_at is None else max(0.0, time() - started_at)
-        self._report_in_full(name, CANCELLED, None, None, seconds, started_at, None, False)
+        if self._ledger is not None and name in self._to_cancel:
+            self._conclude(name, CANCELLED, None, None, seconds, started_at)
+        else:
+            self._report_in_full(name, CANCELLED, None, None, seconds, started_at, None, False)
 
     # -- what a node may ask of its run: see `NodeHost`
 
     def groups_of(self, name: str) -> tuple[str, ...]:
         policy = None if self.is_over else self._policies.get(name)
         return policy.groups if policy else ()
-
-    @property
-    def uid(self) -> str:
-        """What tells the run from all others, in any journal."""
-        return self.id if self._ledger is None else self._ledger.book.uid
-
-    def attempt_of(self, name: str) -> int:
-        """Return which attempt at a node is under way; from any thread."""
-        note = None if self.is_over else self.bodies.notes.get(name)
-        if note is None:
-            return 1
-        return note.before + (1 if note.attempts is None else note.attempts)
 
     def is_cancelled(self, name: str) -> bool:
         """Tell whether the node is to stop; from any thread."""
@@ -408,153 +376,6 @@ class Shell(Hosting):
             for group in (spec.policy or default).over(default).groups
             if group in self._held
         ]
-
-    # -- in a journal: see `Ledger`, and `Replayed`
-
-    def _conclude(
-        self,
-        name: str,
-        status: NodeStatus,
-        value: Any,
-        error: BaseException | None,
-        seconds: float,
-        started_at: float | None,
-        reason: str | None = None,
-        ends_run: bool = False,
-        change: DynamicModification | None = None,
-    ) -> None:
-        """Report an outcome, where the run has a journal when that is written.
-
-        A node that ends with the run, or is interrupted, is unfinished as far as the journal goes.
-        """
-        blame = self._to_cancel.get(name)
-        is_cut_off = (status is CANCELLED and blame is None) or (
-            error is not None and keyboard_interrupt(error) is not None
-        )
-        if self._ledger is None or is_cut_off:
-            self._report(name, status, value, error, seconds, started_at, reason, ends_run)
-            return
-        from dagron._ledger import Entry
-        from dagron._rows import OUTCOME_OF
-
-        try:
-            note = self.bodies.notes.get(name)
-            if note is None or note.lingering is None:
-                self.scheduler.rest(name)
-            kind = OUTCOME_OF[status if blame is None else CANCELLED]
-            entry = Entry(
-                kind,
-                name,
-                value=value,
-                error=error,
-                seconds=seconds,
-                started_at=started_at,
-                reason=reason if kind == OUTCOME_OF[FAILED] else None,
-                ends_run=ends_run,
-                blame=blame,
-                change=change,
-            )
-            self._ledger.conclude(entry)
-        except Exception as bug:
-            self._crash(bug)
-
-    def report_entry(self, entry: "Entry") -> None:
-        """Report an outcome that is written."""
-        from dagron._rows import STATUS_OF
-
-        assert entry.name is not None, "it is a node's"
-        name, status = entry.name, STATUS_OF[entry.kind]
-        if status is CANCELLED and entry.blame is not None:
-            self._to_cancel[name] = entry.blame
-        else:
-            self._to_cancel.pop(name, None)  # it came too late
-        self._report(
-            name,
-            status,
-            entry.value,
-            entry.error,
-            entry.seconds,
-            entry.started_at,
-            entry.reason,
-            entry.ends_run,
-        )
-
-    def _land_entry(
-        self, by: str | None, modification: DynamicModification, *, settled: bool = False
-    ) -> int:
-        self._land(by, modification, settled=settled)
-        return self.scheduler.version
-
-    def _cancel_entry(self, entry: "Entry") -> None:
-        assert entry.name is not None, "it says who is to be cancelled"
-        assert entry.blame is not None, "and why"
-        self.cancel_node(entry.name, entry.blame)
-
-    def _attempts_of(self, name: str) -> tuple[int, list[BaseException]]:
-        note = self.bodies.notes.get(name)
-        return self.attempt_of(name), [] if note is None else note.errors
-
-    def has_expander(self, name: str) -> bool:
-        return name in self._expanders
-
-    def recall(self, name: str, call: "Recalled") -> None:
-        """Let a node go on from the return of its task, in a task of its own."""
-        assert self._group is not None, "the run is on"
-        self.recall_unfinished(name)
-        self._handles[name] = self._group.create_task(
-            self._run_node(name, call), name=name, context=self._context
-        )
-
-    def recall_unfinished(self, name: str) -> None:
-        if self.scheduler.statuses().get(name) in WAITING:
-            self.scheduler.recall(name)
-            self._handles[name] = None
-
-    def recall_outcome(self, entry: "Entry") -> None:
-        """Report the outcome of a node that has no task of its own."""
-        assert entry.name is not None, "it is a node's"
-        self.recall_unfinished(entry.name)
-        if self.scheduler.statuses().get(entry.name) is RUNNING:
-            self.report_entry(entry)
-
-    def recall_attempts(self, name: str, attempts: int, errors: list[BaseException]) -> None:
-        note = self.bodies.note(name)
-        note.attempts = attempts
-        note.errors = errors
-
-    def recall_crash(self, name: str, attempts: int, recoveries: int) -> None:
-        note = self.bodies.note(name)
-        note.before = attempts
-        note.failed_before = attempts - recoveries if recoveries else 0
-
-    def recall_landing(self, by: str | None, change: DynamicModification, *, settled: bool) -> None:
-        policy = self._policies.get(by) if by is not None else None
-        if by is not None and policy is not None and isinstance(policy.keep, Fold):
-            self.growing.begin(by, policy.keep)
-        self._land(by, change, settled=settled)
-
-    def _forget_recalled(self, name: str) -> None:
-        self._report(name, CANCELLED, None, None, 0.0, None)
-
-    def interrupt_recalled(self, name: str) -> None:
-        """Cancel the task of a node whose outcome is known."""
-        self._to_cancel[name] = Blame(Why.OUTSIDE)
-        self._cancel_running(name)
-
-    async def call_expander(self, name: str, value: Any, graph: DAG | None) -> Any:
-        expander = self._expanders[name]
-        given = (value,) if graph is None else (value, graph)
-        context = self._context.copy()
-        context.run(current_node.set, (self, name, None))
-        return await InContext(self.bodies.expand(expander, name, given, None), context)
-
-    def tend(self) -> None:
-        if self.scheduler.offspring.unfinished:
-            self.growing.tend(is_idle=False)
-
-    async def refold(self, name: str, value: Any) -> None:
-        if self.growing.folds:
-            await self.growing.fold(name, value)
 
     # -- outcomes: reported synchronously, without another await
 

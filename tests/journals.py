@@ -15,7 +15,10 @@ from dagron.journal._claim import Claim
 from dagron.journal._database import Connection
 from dagron.journal._rows import Row
 from dagron.journal._store import Store
-from faults import GUARD, ROOT
+
+# Programs import this module too, and there are many: it needs no event loop and no pytest.
+ROOT = Path(__file__).resolve().parents[1]
+GUARD = 10.0
 
 
 class Told:
@@ -139,6 +142,16 @@ class Program:
         line = self._process.stdout.readline()
         assert line, self._process.communicate()[1]
         return line.rstrip("\n")
+
+    def go(self) -> None:
+        """Let it go on that waits for a line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def wait(self) -> None:
+        """Wait until it has ended, in whatever way."""
+        self._process.wait(GUARD)
 
     def kill(self) -> None:
         """Kill it as `kill -9` does."""

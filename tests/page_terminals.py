@@ -224,7 +224,9 @@ class Terminals:
 
 
 def program(command: str, folder: Path) -> str:
-    """What `python FILE` prints; `NAME=value` before it is its environment."""
+    """What `python FILE` prints, and the shell if it was killed; `NAME=value` before it is its
+    environment.
+    """
     settings, python, arguments = command.partition("python ")
     assert python, command
     ran = subprocess.run(
@@ -236,8 +238,8 @@ def program(command: str, folder: Path) -> str:
         text=True,
         timeout=3 * GUARD,
     )
-    assert ran.returncode == 0, ran.stdout
-    return ran.stdout
+    assert ran.returncode in (0, -signal.SIGKILL), ran.stdout
+    return ran.stdout + ("Killed\n" if ran.returncode else "")
 
 
 def _environment() -> dict[str, str]:

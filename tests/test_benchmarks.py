@@ -273,3 +273,32 @@ def test_the_stream() -> None:
     text = run_script("stream.py", "--size", "2000", "--small", "500", "--repeats", "1")
     assert "| children whose tasks are alive at once | 65  |" in text
     assert "| 10 % | 20 % |" in text
+
+
+# --- durable runs
+
+
+def test_the_price_of_a_journal_is_told() -> None:
+    """Each way to run and each run that is gone on with has its row, and each promise a verdict."""
+    tiny = ("--size", "30", "--repeats", "1", "--resumed", "40", "--chained", "20")
+    lines = run_script("durable.py", *tiny, "--resumes", "1").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    firsts = [row[0] for row in rows]
+    assert firsts[2:5] == ["no journal", "process", "power"]
+    assert {"a fan of 40", "a chain of 20 expansions"} <= {*firsts}
+    verdicts = [row[-1].split()[0] for row in rows[-3:]]
+    assert {*verdicts} <= {"met", "missed", "missed:"}
+
+
+def test_what_is_beside_it_is_known() -> None:
+    """Each file of a durable peer holds what it has to, and is imported without its library."""
+    from benchmarks.durable_peers import PEERS, load
+
+    files = {path.stem for path in (ROOT / "benchmarks" / "durable_peers").glob("[!_]*.py")}
+    assert files == {*PEERS}
+    for name in PEERS:
+        peer = load(name)
+        assert peer.NAME
+        assert peer.REQUIRES
+        assert peer.NOTE
+        assert callable(peer.run)

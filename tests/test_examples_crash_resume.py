@@ -29,15 +29,15 @@ def numbers(text: str) -> dict[str, int]:
 
 
 def test_it_is_killed_half_way_and_goes_on() -> None:
-    """Nothing that was done before the kill runs again, what was at work does, and the database has
-    each row once.
+    """Nothing that was done before the kill runs again, and of the rest only what was at work; the
+    database has each row once.
     """
     done = run("crash_resume", "--modules", 40)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     told = numbers(done.stdout)
     assert "killed it, when some 40 nodes were done: signal 9\n" in done.stdout
     assert told["done before it was killed"] >= 40
-    assert told["of these run again"] == told["at work when it was killed"] <= 4
+    assert told["of these run again"] <= told["at work when it was killed"]
     assert told["run for the first time afterwards"] > 0
     assert told["rows in the database too many or too few"] == 0
     assert re.search(r" definitions of \d+ modules loaded\n$", done.stdout)

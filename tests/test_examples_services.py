@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import dagron
 from example_runs import EXAMPLES, command, imported
 from services import Client, Service, aiohttp, served
 
@@ -407,6 +408,109 @@ def test_sigterm_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) 
     assert {path.stem for path in tmp_path.glob("*.json")} == {*ids}
 
 
+def recorded(folder: Path) -> dict[str, dagron.RecordedRun]:
+    """The runs in the journal of a service that has ended."""
+    with dagron.Journal(folder / "runs.db") as journal:
+        return {run.id: run for run in journal.runs()}
+
+
+def test_a_killed_service_goes_on_with_its_jobs(tmp_path: Path) -> None:
+    """Clients post job after job, some of which block, when the service is killed: started again,
+    it ends every job that was acknowledged, and no table is read twice whose columns were recorded.
+    """
+    acknowledged: set[str] = set()
+    with fastapi_service(tmp_path, keep="max_running=100_000, keep=100_000") as service:
+
+        async def post_on(client: Client, body: bytes, enough: asyncio.Event) -> None:
+            while True:
+                try:
+                    status, answer = await client.post("/jobs", body)
+                except (aiohttp.ClientError, OSError):
+                    return
+                assert status == 202
+                acknowledged.add(answer["id"])
+                if len(acknowledged) == 50:
+                    enough.set()
+
+        async def use(client: Client) -> None:
+            enough = asyncio.Event()
+            async with asyncio.TaskGroup() as clients:
+                for body in [TABLES] * 5 + [HELD] * 5:
+                    clients.create_task(post_on(client, body, enough))
+                await enough.wait()
+                await asyncio.to_thread(service.process.wait_for, "blocked")
+                service.process.signal(signal.SIGKILL)
+
+        service.call(use)
+        assert service.process.end()[0] == -signal.SIGKILL
+    before = recorded(tmp_path)
+    assert "unfinished" in {run.state for run in before.values()}
+    read = {id: {*completed(run)} for id, run in before.items()}
+
+    with fastapi_service(tmp_path, keep="max_running=100_000, keep=100_000") as service:
+        service.process.tell("go")
+
+        async def end(client: Client) -> None:
+            for job in (await client.get("/jobs"))[1]:
+                assert (await client.ended(job["id"]))["state"] == "succeeded"
+
+        service.call(end)
+        service.process.signal(signal.SIGTERM)
+        service.process.end()
+    after = recorded(tmp_path)
+    assert acknowledged <= {id for id, run in after.items() if run.state == "finished"}
+    assert acknowledged <= {path.stem for path in tmp_path.glob("*.json")}
+    assert [*(tmp_path / "uploads").iterdir()] == []
+    for id, names in read.items():
+        assert all(after[id].nodes[name].attempts == 1 for name in names)
+        assert all(completed(after[id])[name] == completed(before[id])[name] for name in names)
+
+
+def completed(run: dagron.RecordedRun) -> dict[str, float | None]:
+    """The nodes of a run that are done, and when they began."""
+    nodes = run.nodes.values()
+    return {node.name: node.started_at for node in nodes if node.status == "COMPLETED"}
+
+
+def test_what_waits_or_was_cancelled_before_a_restart(tmp_path: Path) -> None:
+    """After a restart a job waits for its approval as before, and one that was cancelled by its
+    client does not come back.
+    """
+
+    async def wait_for_approval(client: Client, id: str) -> None:
+        async for message in client.messages(id):
+            data = json.loads(message["data"])
+            nodes = data.get("nodes", [[data.get("node"), message["event"]]])
+            if ["approve", "RUNNING"] in nodes or ["approve", "node_started"] in nodes:
+                return
+
+    with fastapi_service(tmp_path) as service:
+
+        async def use(client: Client) -> tuple[str, str]:
+            first, second = [await client.start(TABLES, "/jobs?approval=true") for _ in range(2)]
+            for id in (first, second):
+                await wait_for_approval(client, id)
+            assert (await client.post(f"/jobs/{second}/cancel"))[0] == 202
+            await client.ended(second)
+            return first, second
+
+        first, second = service.call(use)
+        service.process.signal(signal.SIGKILL)
+        service.process.end()
+    assert not list(tmp_path.glob("*.json"))
+    with fastapi_service(tmp_path) as service:
+
+        async def go_on(client: Client) -> None:
+            assert [job["id"] for job in (await client.get("/jobs"))[1]] == [first]
+            await wait_for_approval(client, first)
+            assert (await client.post(f"/jobs/{first}/approve"))[0] == 200
+            assert (await client.ended(first))["state"] == "succeeded"
+
+        service.call(go_on)
+    assert [path.stem for path in tmp_path.glob("*.json")] == [first]
+    assert second not in {path.stem for path in tmp_path.glob("*.json")}
+
+
 def test_a_blocked_thread_does_not_hold_up_the_end(tmp_path: Path) -> None:
     """A thread that never returns, under a client that waits for its events: SIGTERM ends the
     process all the same, after the grace.
@@ -643,7 +747,7 @@ def test_aiohttps_own_test_tools_work() -> None:
 def test_the_examples_are_short() -> None:
     """No file of a service has more than 150 lines."""
     files = [EXAMPLES / "aiohttp_service.py", *(EXAMPLES / "fastapi_jobs").glob("*.py")]
-    assert len(files) == 4
+    assert len(files) == 6
     assert {
         file.name: lines for file in files if (lines := len(file.read_text().splitlines())) > 150
     } == {}

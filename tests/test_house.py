@@ -78,6 +78,7 @@ SHELL = (
     "_reports",
     "_interrupt",
     "_hosting",
+    "_durable",
     "_shell",
     "_run",
     "_rich",
@@ -87,6 +88,7 @@ SHELL = (
     "_signals",
     "_registry",
     "__init__",
+    "__main__",
 )
 ORDER = PURE + SHELL
 
@@ -127,6 +129,7 @@ ROOMS = {
         "_rows",
         "_locks",
         "_begun",
+        "_failures",
         "_database",
         "_runs",
         "_claim",

@@ -179,6 +179,21 @@ def test_asking_keeps_our_own_holds(tmp_path: Path) -> None:
 
 
 @needs_proc
+def test_asking_opens_nothing_twice(tmp_path: Path) -> None:
+    """A process opens a lock file once, however often it asks while it holds something."""
+    file = str(tmp_path / "locks")
+    held = hold(file, 1)
+    assert held is not None
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(1, 10):
+        is_held(file, number)
+        hold(file, 1)
+    assert len(os.listdir("/proc/self/fd")) == before
+    held.release()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+@needs_proc
 def test_reading_keeps_the_locks_of_sqlite(store: Store, path: Path) -> None:
     """Reading the journal, looking whether it is one and copying it leave the writer's locks on
     the file: else the next process to close it would take the WAL away from under it.
@@ -234,7 +249,9 @@ def test_a_dead_process_holds_nothing(path: Path) -> None:
 
 
 def test_many_processes_write_one_file(path: Path) -> None:
-    """Runs of several processes go into one file at the same time, each whole and in order."""
+    """Several processes make a journal and write to it at the same time: one file, in which each
+    run is whole and in order.
+    """
     code = """
     with Store(path) as store:
         say("ready")
@@ -251,6 +268,8 @@ def test_many_processes_write_one_file(path: Path) -> None:
     programs = [Program(path, code) for _ in range(3)]
     for program in programs:
         assert program.line() == "ready"
+    for program in programs:
+        program.go()
     assert [program.end() for program in programs] == ["done None\n"] * 3
     with Store(path) as store:
         runs = store.runs()

@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable, Generator
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -582,6 +584,27 @@ async def test_what_comes_from_outside_is_written() -> None:
         assert result.ok
 
 
+async def waits_for(gate: anyio.Event) -> None:
+    await gate.wait()
+
+
+async def test_the_modules_of_partials_take_part_in_a_run(tmp_path: Path) -> None:
+    """What comes from outside may name functions of a module whose functions, bound by a partial,
+    are tasks; and those of no other one.
+    """
+    gate = anyio.Event()
+    tasks = {"gate": partial(partial(waits_for), gate)}
+    with dagron.Journal(tmp_path / "runs.db") as journal, anyio.fail_after(GUARD):
+        executor = DynamicExecutor(chain("gate"), journal=journal)
+        async with executor.start(tasks, run_id="a") as run:
+            await run.modify(DynamicModification([DynamicNodeSpec("new", partial(added))]))
+            with pytest.raises(dagron.UnstorableError, match="the module anyio"):
+                sleep = partial(anyio.sleep, 0)
+                await run.modify(DynamicModification([DynamicNodeSpec("other", sleep)]))
+            gate.set()
+        assert (await run.wait())["new"].result == "added from outside"
+
+
 async def test_a_result_that_cannot_be_stored_fails_its_node() -> None:
     """Such a node fails at once, before its expander is called and anything that depends on it."""
     journal = MemoryJournal()
@@ -650,3 +673,42 @@ async def test_a_task_knows_where_it_is() -> None:
     assert len({here.idempotency_key for here in found}) == 2
     with pytest.raises(LookupError, match="was called outside of a run"):
         dagron.current()
+
+
+# --- at the border -------------------------------------------------------------------------------
+
+
+async def test_a_modification_that_was_spoilt_fails_its_node() -> None:
+    """What an expander has put into a modification after it was made is found, before it is
+    written; what it changes later has no part in the run.
+    """
+    journal = MemoryJournal()
+    later = DynamicModification([DynamicNodeSpec("new", noop)])
+
+    def spoilt(name: str, result: object) -> DynamicModification:
+        change = DynamicModification([DynamicNodeSpec("x", noop)])
+        change.add_nodes.append("y")  # type: ignore[arg-type]
+        return change
+
+    def streamed(name: str, result: object) -> Generator[DynamicModification]:
+        yield spoilt(name, result)
+
+    def changed(name: str, result: object) -> DynamicModification:
+        return later
+
+    dag = DAG.builder().add_node("a").add_node("b").add_node("c").build()
+    executor = DynamicExecutor(dag, {"a": spoilt, "b": streamed, "c": changed}, journal=journal)
+    with anyio.fail_after(GUARD):
+        async with executor.start(dict.fromkeys("abc", noop), run_id="a") as run:
+            journal.hold.clear()
+            while not str(run.explain("c")).endswith("written into the journal"):
+                await checkpoint()
+            later.add_nodes.clear()
+            journal.hold.set()
+    result = await run.wait()
+    for name in "ab":
+        assert isinstance(result[name].error, dagron.ModificationError)
+        assert "add_nodes holds 'y', which is str" in str(result[name].error)
+    assert result["new"].added_by == "c"
+    rows = [row for row in journal.pages["a"].rows if row.kind in ("done", "step")]
+    assert [row.node for row in rows] == ["c", "new"]

@@ -10,15 +10,21 @@ import pytest
 from books import MemoryJournal, Page
 from dagron import (
     DAG,
+    DynamicExecutor,
     DynamicModification,
     DynamicNodeSpec,
     Edge,
     ExecutionResult,
     Fold,
+    InternalError,
+    ModificationError,
     NodePolicy,
     Retry,
 )
+from dagron._facts import Facts
+from dagron._rows import Row
 from dagron._status import UNDONE
+from dagron._written import written_graph
 from tellings import all_facts, told
 from test_journal_resume import GUARD, PROGRAMS, Program, add_up, joined
 
@@ -237,3 +243,142 @@ async def test_a_run_is_told_at_any_row(make: type[Program]) -> None:
         assert {node.reason for node in left} <= {None}
         statuses = Counter(str(node.status) for node in result.node_results.values())
         assert statuses.total() == len(result.dag)
+
+
+# --- what comes from outside ---------------------------------------------------------------------
+
+
+async def added() -> str:
+    return "added"
+
+
+async def test_what_came_from_outside_is_told() -> None:
+    """Modifications by the handle, nodes that it cancels while they wait or run, and one that is
+    refused are told as they were.
+    """
+    journal = MemoryJournal()
+    dag = DAG.builder().add_node("a").add_edge("b", "c").add_node("d").build()
+    executor = DynamicExecutor(dag, journal=journal)
+    sleeping = anyio.Event()
+
+    async def sleep() -> None:
+        sleeping.set()
+        await anyio.sleep_forever()
+
+    tasks = {"a": sleep, "b": anyio.sleep_forever, "c": added, "d": added}
+    with anyio.fail_after(GUARD):
+        async with executor.start(tasks, run_id="a") as run:
+            await sleeping.wait()
+            await run.modify(DynamicModification([DynamicNodeSpec("new", added, ["a"])]))
+            await run.modify(DynamicModification([DynamicNodeSpec("free", added)]))
+            with pytest.raises(ModificationError):
+                await run.modify(DynamicModification(remove_nodes=["a"]))
+            await run.modify(DynamicModification(cancel_nodes=["b"]))
+            run.cancel_node("new")
+            run.cancel_node("a")
+        result = await run.wait()
+    page = journal.pages["a"]
+    assert {"outside", "cancel", "void", "cancelled"} <= {row.kind for row in page.rows}
+    assert all_facts(told(page)) == all_facts(result)
+    assert {str(result[name].status) for name in ("a", "b", "new")} == {"CANCELLED"}
+
+
+async def test_a_node_that_is_cancelled_before_its_first_step_is_told() -> None:
+    """A node that was cancelled in the step in which it got its slots has no attempt."""
+    journal = MemoryJournal()
+    dag = DAG.builder().add_node("early").add_edge("frees", "victim").add_node("cancels").build()
+    early = anyio.Event()
+
+    async def first() -> None:
+        journal.hold.clear()
+        early.set()
+
+    async def then() -> None:
+        await early.wait()
+        await anyio.wait_all_tasks_blocked()
+
+    async def last() -> None:
+        await then()
+        await anyio.wait_all_tasks_blocked()
+
+    async def cancel(name: str, result: None) -> DynamicModification:
+        journal.hold.set()  # what these two came to is one transaction: this step ends with both
+        return DynamicModification(cancel_nodes=["victim"])
+
+    tasks = {"early": first, "frees": then, "cancels": last, "victim": anyio.sleep_forever}
+    executor = DynamicExecutor(dag, {"cancels": cancel}, journal=journal)
+    with anyio.fail_after(GUARD):
+        result = await executor.execute(tasks, run_id="a")
+    assert (result["victim"].attempts, result["victim"].started_at) == (0, None)
+    assert all_facts(told(journal.pages["a"])) == all_facts(result)
+
+
+async def test_a_stream_that_the_end_of_the_run_cuts_off_is_told() -> None:
+    """A node whose task had returned when another one's failure ended the run has its result."""
+    journal = MemoryJournal()
+    dag = DAG.builder().add_node("stream").add_node("fails").build()
+    begun = anyio.Event()
+
+    async def value() -> int:
+        return 7
+
+    async def pieces(name: str, count: int) -> AsyncGenerator[DynamicNodeSpec]:
+        yield DynamicNodeSpec("piece", added)
+        begun.set()
+        await anyio.sleep_forever()
+
+    async def fails() -> None:
+        await begun.wait()
+        raise OSError("no signal")
+
+    executor = DynamicExecutor(dag, {"stream": pieces}, journal=journal, on_failure="cancel")
+    with anyio.fail_after(GUARD):
+        result = await executor.execute({"stream": value, "fails": fails}, run_id="a")
+    found = told(journal.pages["a"])
+    assert all_facts(found) == all_facts(result)
+    assert (found["stream"].result, str(found["stream"].status)) == (7, "CANCELLED")
+    assert found["stream"].duration_seconds == result["stream"].duration_seconds
+
+
+# --- records that contradict themselves ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([Row(2, "done", "nobody", 0.0)], "at row 2: node 'nobody' ended there, and is not in"),
+        (
+            [Row(2, "done", "a", 0.0), Row(3, "failed", "a", 0.0)],
+            "at row 3: node 'a' ended there, and is COMPLETED",
+        ),
+        (
+            [Row(2, "end", None, 0.0, detail='{"ok": true, "reason": null, "seconds": 1}')],
+            "it ended by itself, and 2 of its nodes did not",
+        ),
+    ],
+)
+def test_a_record_that_contradicts_itself(rows: list[Row], text: str) -> None:
+    """What cannot have happened is an error that says where, and not told as something else."""
+    dag = DAG.builder().add_edge("a", "b").build()
+    page = Page(written_graph(dag, ()))
+    page.rows = [Row(1, "life", None, 0.0), *rows]
+    with pytest.raises(InternalError, match=f"contradicts itself.*{text}"):
+        told(page)
+
+
+def test_what_is_known_of_crashes_and_of_graphs_that_were_seen() -> None:
+    """A node whose task had returned did not run at a crash; the graphs that expanders have seen
+    are those of all rows that name one.
+    """
+    rows = [
+        Row(1, "life", None, 0.0, detail='{"keep": "leaves"}'),
+        Row(2, "body", "stream", 0.0, detail='{"version": 3}'),
+        Row(3, "done", "plain", 0.0, detail='{"version": 4}'),
+        Row(4, "life", None, 0.0, detail='{"in_flight": {"stream": 1, "victim": 2}}'),
+    ]
+    facts = Facts(rows, {"victim": 3}, False)
+    assert facts.versions == {3, 4}
+    assert facts.recoveries == {"victim": 2}
+    assert facts.attempts == {"victim": 3}
+    assert facts.settings == {"keep": "leaves"}
+    assert facts.end is None

@@ -447,9 +447,54 @@ ERRORS: dict[str, tuple[DagronError, tuple[type, ...], dict[str, object]]] = {
         {"max_running": 3},
     ),
     "UnknownRunError": (
-        dagron.UnknownRunError("text", "id", True),
+        dagron.UnknownRunError("text", "id", True, ["ids"]),
         (DagronError, KeyError),
-        {"id": "id", "was_forgotten": True},
+        {"id": "id", "was_forgotten": True, "close": ("ids",)},
+    ),
+    "JournalError": (
+        dagron.JournalError("text", "runs.db"),
+        (DagronError, RuntimeError),
+        {"path": "runs.db"},
+    ),
+    "JournalCorruptError": (
+        dagron.JournalCorruptError("text", "runs.db", "nightly", 7, 6),
+        (dagron.JournalError,),
+        {"path": "runs.db", "run_id": "nightly", "seq": 7, "last_good_seq": 6},
+    ),
+    "RunInUseError": (
+        dagron.RunInUseError("text", "runs.db", "nightly", 123, "host", 1.5),
+        (dagron.JournalError,),
+        {"path": "runs.db", "run_id": "nightly", "pid": 123, "host": "host", "since": 1.5},
+    ),
+    "UnstorableError": (
+        dagron.UnstorableError("text", "a", "socket.socket"),
+        (DagronError, TypeError),
+        {"node": "a", "type_name": "socket.socket"},
+    ),
+    "RecordedError": (
+        dagron.RecordedError("OSError: no", "OSError", "no", "Traceback", ["a note"]),
+        (DagronError,),
+        {
+            "type_name": "OSError",
+            "text": "no",
+            "traceback_text": "Traceback",
+            "notes": ("a note",),
+        },
+    ),
+    "ReplayError": (
+        dagron.ReplayError("text", "a", ["node 'b': new"]),
+        (DagronError, RuntimeError),
+        {"node": "a", "differences": ("node 'b': new",)},
+    ),
+    "GraphMismatchError": (
+        dagron.GraphMismatchError("text", ["node 'b': new"]),
+        (DagronError, ValueError),
+        {"differences": ("node 'b': new",)},
+    ),
+    "NodePoisonedError": (
+        dagron.NodePoisonedError("text", "a", 3),
+        (DagronError, RuntimeError),
+        {"node": "a", "recoveries": 3},
     ),
     "LimitsInUseError": (dagron.LimitsInUseError("text"), (DagronError, RuntimeError), {}),
     "GateError": (dagron.GateError("text"), (DagronError, RuntimeError), {}),

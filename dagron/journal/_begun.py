@@ -53,18 +53,12 @@ class Begun:
             self._life = life
             self._rewrite()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether what begins is written down."""
-        return self._descriptor is not None
-
     def close(self, *, remove: bool) -> None:
         """Close the file, if it is open, and remove it if nothing is left to remember."""
         with self._mutex:
             if self._descriptor is None:
                 return
-            os.close(self._descriptor)
-            self._descriptor = None
+            self._close_file()
             if remove:
                 remove_begun(self._path)
 
@@ -78,21 +72,27 @@ class Begun:
     def _rewrite(self) -> None:
         """Replace the file by one that holds only what is in flight now."""
         fresh = _fresh(self._path)
+        lines = [f"[{quoted(name)}, {attempt}]\n" for name, attempt in self._in_flight.items()]
+        self._close_file()
+        self._open_file(fresh, os.O_TRUNC)
+        try:
+            self._write("".join([json.dumps({"life": self._life}) + "\n", *lines]))
+        finally:
+            self._close_file()
+        os.replace(fresh, self._path)
+        size = self._size
+        self._open_file(self._path, os.O_APPEND)
+        self._size = size
+        self._limit = max(LARGEST, 2 * size)  # else a wide run would write it at each begin
+
+    def _open_file(self, path: str, how: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | how | getattr(os, "O_NOFOLLOW", 0)
+        self._descriptor, self._size = os.open(path, flags, 0o600), 0
+
+    def _close_file(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-        descriptor = os.open(fresh, flags, 0o600)
-        try:
-            self._descriptor, self._size = descriptor, 0
-            lines = [f"[{quoted(name)}, {attempt}]\n" for name, attempt in self._in_flight.items()]
-            self._write("".join([json.dumps({"life": self._life}) + "\n", *lines]))
-            os.replace(fresh, self._path)
-        except OSError:
-            self._descriptor = None
-            os.close(descriptor)
-            raise
-        self._limit = max(LARGEST, 2 * self._size)  # else a wide run would write it at each begin
 
 
 def _fresh(path: str) -> str:

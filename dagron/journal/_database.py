@@ -1,4 +1,4 @@
-"""The journal's file as a SQLite database: opened, made, recognised, and its errors in words."""
+"""The journal's file as a SQLite database: opened, made, recognised."""
 
 import os
 import sqlite3
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from dagron._errors import JournalCorruptError, JournalError
+from dagron._errors import JournalError
+from dagron.journal._failures import code_of, no_database, unusable
 from dagron.journal._rows import COLUMNS
 
 APPLICATION = 0x6461676E  # "dagn", in the file's header: whose file it is
@@ -116,7 +117,7 @@ def open_reader(path: str, busy_timeout: float) -> Connection | None:
             return connection
     except BaseException as error:
         connection.close()
-        is_refused = isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_READONLY
+        is_refused = isinstance(error, sqlite3.Error) and code_of(error) == sqlite3.SQLITE_READONLY
         if is_refused and _is_half_written(path):
             return None
         raise
@@ -173,7 +174,7 @@ def _is_something(path: str) -> bool:
             path,
         )
     if 0 < status.st_size < SMALLEST and not _is_half_written(path):
-        raise _no_database(path)  # SQLite would take it for an empty one
+        raise no_database(path)  # SQLite would take it for an empty one
     return status.st_size > 0
 
 
@@ -189,21 +190,13 @@ def _look(path: str) -> None:
         try:
             _is_ours(connection)
         except sqlite3.Error as error:
-            if _code(error) == sqlite3.SQLITE_NOTADB:
+            if code_of(error) == sqlite3.SQLITE_NOTADB:
                 raise
 
 
 def _is_half_written(path: str) -> bool:
     """Tell whether a process died while it made the file: SQLite will undo that."""
     return os.path.exists(f"{path}-journal")
-
-
-def _no_database(path: str) -> JournalError:
-    return JournalError(
-        f"this is no journal, nor any database: {path}\n"
-        f"  help: it was left as it is; name another file",
-        path,
-    )
 
 
 def _check_folder(path: str) -> None:
@@ -214,15 +207,6 @@ def _check_folder(path: str) -> None:
             f"  help: make it first, or correct the path",
             path,
         )
-
-
-def unusable(path: str, error: OSError) -> JournalError:
-    """Return the error for a file of the journal that the system does not let us use."""
-    return JournalError(
-        f"{error.strerror or error}: {error.filename or path}\n"
-        f"  help: the journal's folder and all files beside it must be writable, with room left",
-        path,
-    )
 
 
 def _create(path: str) -> None:
@@ -276,7 +260,7 @@ def _is_ours(connection: Connection) -> bool:
                 path,
             )
         return True
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application or version or tables:
         raise JournalError(
             f"this is the database of another program, not a journal: {path}\n"
@@ -303,7 +287,7 @@ def _use_wal(connection: Connection, busy_timeout: float) -> None:
             (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
             break
         except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
     if mode != "wal":
@@ -313,84 +297,6 @@ def _use_wal(connection: Connection, busy_timeout: float) -> None:
             f"  help: put it on a local disk; most network file systems cannot share memory",
             connection.path,
         )
-
-
-def _code(error: sqlite3.Error) -> int | None:
-    """Return SQLite's primary code; None is an error of Python's module."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
-
-
-_TOLD = {
-    sqlite3.SQLITE_FULL: (
-        "the disk of the journal is full",
-        "make room, then start the run again under its run_id: what was recorded is there",
-    ),
-    sqlite3.SQLITE_IOERR: (
-        "the journal's disk failed to read or write",
-        "look at the disk and its limits, then start the run again under its run_id",
-    ),
-    sqlite3.SQLITE_READONLY: (
-        "the journal is read-only",
-        "the journal's folder and all files beside it must be writable",
-    ),
-    sqlite3.SQLITE_CANTOPEN: (
-        "the journal, or its -wal or -shm, cannot be opened",
-        "the journal's folder and all files beside it must be writable",
-    ),
-    sqlite3.SQLITE_BUSY: (
-        "the journal is busy: another process has been writing for too long",
-        "end what keeps it locked, or give more time by busy_timeout",
-    ),
-    sqlite3.SQLITE_CONSTRAINT: (
-        "the journal has rows of this run that this process did not write",
-        "two processes were running it: is the file of its locks on a network, or was it deleted?",
-    ),
-}
-
-
-# What using a connection may raise: the text of a damaged file is no text.
-FAILURES = (sqlite3.Error, OSError, UnicodeDecodeError)
-
-
-def failure(error: BaseException, path: str) -> JournalError:
-    """Return what went wrong with the journal, in words; ``error`` is its cause."""
-    if isinstance(error, JournalError):
-        return error
-    told = _in_words(error, path)
-    told.__cause__ = error
-    return told
-
-
-def _in_words(error: BaseException, path: str) -> JournalError:
-    if isinstance(error, OSError):
-        return unusable(path, error)
-    code = _code(error) if isinstance(error, sqlite3.Error) else None
-    if isinstance(error, UnicodeDecodeError):
-        return damaged(path)
-    if code is None and isinstance(error, sqlite3.OperationalError):
-        return damaged(path)  # what should be text is none
-    if code == sqlite3.SQLITE_NOTADB:
-        return _no_database(path)
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
-        return damaged(path)
-    what, help = _TOLD.get(code, ("the journal could not be used", "see the cause"))  # type: ignore[arg-type]
-    return JournalError(f"{what}: {path}\n  help: {help}; the cause was: {error}", path)
-
-
-def damaged(path: str, run_id: str | None = None, seq: int | None = None) -> JournalCorruptError:
-    """Return the error for a file whose content is not what was written."""
-    where = "" if run_id is None else f", run {run_id!r}"
-    where += "" if seq is None else f", row {seq}"
-    return JournalCorruptError(
-        f"the journal is damaged{where}: {path}\n"
-        f"  help: restore a backup, or copy the file and its -wal and see what "
-        f"'sqlite3 FILE .recover' finds; a new file starts anew",
-        path,
-        run_id,
-        seq,
-        max(0, (seq or 1) - 1),
-    )
 
 
 def _after_fork() -> None:

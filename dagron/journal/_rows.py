@@ -1,5 +1,6 @@
 """What is written down of a run: rows with numbers, each with a checksum of its own."""
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 from zlib import crc32
@@ -14,7 +15,8 @@ SHIFT = 40
 COLUMNS = "id, kind, node, at, started, seconds, attempts, sum, change, detail, value"
 WIDTH = 11
 
-MAX_ROWS = 256  # in one statement
+# In one statement; SQLite before 3.32 takes 999 parameters.
+MAX_ROWS = 256 if sqlite3.sqlite_version_info >= (3, 32) else 64
 
 
 class RowDamagedError(Exception):
@@ -71,15 +73,15 @@ def statement(count: int) -> str:
     return f"INSERT INTO rows ({COLUMNS}) SELECT * FROM (VALUES {several}) WHERE column1 NOT NULL"
 
 
-def statements(flat: list[Any], most: int = MAX_ROWS) -> list[tuple[str, list[Any]]]:
+def statements(flat: list[Any]) -> list[tuple[str, list[Any]]]:
     """Return the rows as statements with their parameters: one, if there are not very many.
 
     Each call of SQLite lets go of the interpreter's lock, and beside a busy thread it takes 5 ms to
     get it back: so there are few calls, whatever the number of rows.
     """
     found = []
-    for start in range(0, len(flat), most * WIDTH):
-        part = flat[start : start + most * WIDTH]
+    for start in range(0, len(flat), MAX_ROWS * WIDTH):
+        part = flat[start : start + MAX_ROWS * WIDTH]
         rows = len(part) // WIDTH
         size = 1 << (rows - 1).bit_length()
         part += [None] * ((size - rows) * WIDTH)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 from zlib import crc32
 
 from dagron._rows import Row
-from dagron.journal._database import Connection, damaged
+from dagron.journal._database import Connection
+from dagron.journal._failures import damaged
 from dagron.journal._rows import (
     COLUMNS,
     RowDamagedError,

@@ -18,15 +18,8 @@ from dagron._names import checked_run_id, close_names, question
 from dagron._rows import OUTCOMES, RETRY, Row
 from dagron.journal._begun import Begun, read_begun, remove_begun, still_in_flight
 from dagron.journal._claim import Claim
-from dagron.journal._database import (
-    FAILURES,
-    Connection,
-    damaged,
-    failure,
-    open_backup,
-    open_reader,
-    transaction,
-)
+from dagron.journal._database import Connection, open_backup, open_reader, transaction
+from dagron.journal._failures import FAILURES, damaged, failure
 from dagron.journal._locks import Hold, hold, is_held
 from dagron.journal._runs import (
     RunRecord,
@@ -166,11 +159,8 @@ class Store:
         """
         if claim not in self._claims:
             return
-        try:
-            self._writer.call(lambda _: _release(claim, clean))
-        finally:
-            self._claims.discard(claim)
-            _release(claim, clean=False)  # if the file could not even be opened again
+        self._writer.call(lambda _: _release(claim, clean))
+        self._claims.discard(claim)
 
     def _submit(self, claim: Claim, rows: Sequence[Row], done: Done, *, is_end: bool) -> None:
         first, following = claim.next_seq, claim.next_seq + len(rows)

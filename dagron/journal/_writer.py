@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from dagron._errors import JournalError
 from dagron._rows import Row
 from dagron.journal._claim import Claim, ended
-from dagron.journal._database import FAILURES, Connection, failure, open_writer, transaction
+from dagron.journal._database import Connection, open_writer, transaction
+from dagron.journal._failures import FAILURES, failure
 from dagron.journal._rows import parameters, statements
 from dagron.journal._runs import RunRecord, update_run
 

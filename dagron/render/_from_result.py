@@ -8,7 +8,7 @@ from dagron._history import RECORDED, History, Removal
 from dagron._names import plural
 from dagron._node_result import NodeResult
 from dagron._results import SHOWN_TEXT, ExecutionResult, error_text
-from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
+from dagron._status import CANCELLED, COMPLETED, FAILED, PENDING, READY, RUNNING, SKIPPED
 from dagron.render._families import Fold, Key, Outside, Removed, folded
 from dagron.render._past import Birth, Moment, moment
 from dagron.render._picture import NODES, REMOVED, Box, Kind, Picture, Sketch
@@ -119,16 +119,10 @@ class _Drawing:
         self._join_lonely()
         if when == "after":
             self._draw_forgotten(result)
-            sketch.totals = [
-                (word, count)
-                for word, count in (
-                    (COMPLETED, result.succeeded),
-                    (FAILED, result.failed),
-                    (SKIPPED, result.skipped),
-                    (CANCELLED, result.cancelled),
-                )
-                if count
-            ]
+            statuses = Counter(node.status for node in result.node_results.values())
+            statuses[COMPLETED] += result.forgotten
+            order = (COMPLETED, FAILED, SKIPPED, CANCELLED, RUNNING, READY, PENDING)
+            sketch.totals = [(word, statuses[word]) for word in order if statuses[word]]
         sketch.notes += self._notes(result, when, version)
         return sketch.arranged()
 

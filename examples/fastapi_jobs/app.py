@@ -13,7 +13,8 @@
     curl --data-binary @tables.zip localhost:8000/profile         # small ones: wait for the report
 
 Reports are written to the folder `reports`. At SIGTERM event streams end, jobs get some seconds to
-end by themselves, and the rest is cancelled.
+end by themselves, and the rest is cut off. What was cut off, by that or by a crash, goes on when
+the service is started again: each job that was answered with an id ends.
 """
 
 import argparse
@@ -25,10 +26,13 @@ from typing import Annotated, Any
 
 import anyio
 import uvicorn
+from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
+from kept import KeptJobs
+from refusals import add_refusals
 from tables import Job
-from uploads import BadUpload, Upload, receive
+from uploads import Upload, receive
 
 import dagron
 
@@ -53,16 +57,22 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        folder.mkdir(parents=True, exist_ok=True)
-        async with dagron.RunRegistry(**options) as app.state.runs:
-            yield
+        with KeptJobs(folder) as app.state.kept:
+            async with dagron.RunRegistry(**options) as app.state.runs:
+                for job in app.state.kept.unfinished():
+                    app.state.runs.start(job.run(), data=job)
+                yield
 
     app = FastAPI(title="Tables", lifespan=lifespan)
 
     @app.post("/jobs", status_code=202)
     async def start(upload: Received, runs: Runs, approval: bool = False) -> dict[str, Any]:
-        job = Job(upload, folder, approval=approval)
-        return runs.start(job.run(), data=job).as_dict()
+        job = await run_sync(app.state.kept.keep, upload, approval)
+        try:
+            return runs.start(job.run(), data=job).as_dict()
+        except dagron.DagronError:
+            job.upload.forget()
+            raise
 
     @app.get("/jobs")
     async def index(runs: Runs) -> list[dict[str, Any]]:
@@ -87,6 +97,7 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
 
     @app.post("/jobs/{id}/cancel", status_code=202)
     async def cancel(run: Found) -> dict[str, Any]:
+        run.data.upload.forget()  # so that it does not go on later
         run.cancel("by a request")
         return run.as_dict()
 
@@ -110,19 +121,7 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
         report: dict[str, Any] = result["report"].result
         return report
 
-    @app.exception_handler(BadUpload)
-    async def refuse_upload(request: Request, error: BadUpload) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, error.status)
-
-    @app.exception_handler(dagron.UnknownRunError)
-    async def refuse_id(request: Request, error: dagron.UnknownRunError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 410 if error.was_forgotten else 404)
-
-    @app.exception_handler(dagron.RegistryFullError)
-    @app.exception_handler(dagron.RegistryClosedError)
-    async def refuse_job(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
-
+    add_refusals(app)
     return app
 
 

@@ -21,9 +21,19 @@ import dagron
 class Job:
     """One upload on its way: the graph and the tasks of its run, and what its run waits at."""
 
-    def __init__(self, upload: Upload, folder: Path | None = None, *, approval: bool = False):
-        self._upload = upload
+    def __init__(
+        self,
+        upload: Upload,
+        folder: Path | None = None,
+        *,
+        approval: bool = False,
+        id: str | None = None,
+        journal: dagron.Journal | None = None,
+    ):
+        self.upload = upload
         self._folder = folder
+        self._id = id
+        self._journal = journal
         self.gate = dagron.Gate("publish?")
         self.tasks = {
             "list": lambda: upload.tables,
@@ -37,20 +47,28 @@ class Job:
         if folder is not None:
             dag.add_edge("report", "publish")
         self._dag = dag.build()
-        self.id = ""
 
     def run(self) -> dagron.Run:
-        """Return the run of this job, which has not begun."""
-        executor = dagron.DynamicExecutor(self._dag, {"list": self._add_tables}, max_workers=4)
-        run = executor.start({name: task for name, task in self.tasks.items() if name in self._dag})
-        self.id = run.id
-        return run
+        """Return the run of this job, which has not begun, or goes on where it was."""
+        executor = dagron.DynamicExecutor(
+            self._dag,
+            {"list": self._add_tables},
+            max_workers=4,
+            journal=self._journal,
+            observers=[self._see],
+        )
+        tasks = {name: task for name, task in self.tasks.items() if name in self._dag}
+        return executor.start(tasks, run_id=self._id)
+
+    def _see(self, event: dagron.Event) -> None:
+        if isinstance(event, dagron.RunFinished) and event.ok:  # that is in the journal by now
+            self.upload.forget()
 
     async def _add_tables(self, name: str, tables: tuple[str, ...]) -> dagron.DynamicModification:
         return dagron.DynamicModification(
             add_nodes=[
                 dagron.DynamicNodeSpec(
-                    f"table {table}", partial(profile, self._upload.body, table), [name], ["report"]
+                    f"table {table}", partial(profile, self.upload, table), [name], ["report"]
                 )
                 for table in tables
             ]
@@ -61,16 +79,20 @@ class Job:
 
     def _publish(self, report: dict[str, Any]) -> str:
         assert self._folder is not None, "a job that publishes has a folder"
-        path = self._folder / f"{self.id}.json"
+        path = self._folder / f"{dagron.current().run_id}.json"
         draft = path.with_suffix(".draft")
         draft.write_text(json.dumps(report, indent=2), encoding="utf-8")
         draft.replace(path)
         return path.name
 
 
-def profile(body: bytes, table: str) -> dict[str, Any]:
+def profile(upload: Upload, table: str) -> dict[str, Any]:
     """Return the columns of a table, the number of its rows, and of the cells that are empty."""
-    with zipfile.ZipFile(io.BytesIO(body)) as archive, archive.open(table) as file:
+    with (
+        upload.open() as opened,
+        zipfile.ZipFile(opened) as archive,
+        archive.open(table) as file,
+    ):
         lines = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
         rows = csv.reader(lines)
         columns = next(rows, [])

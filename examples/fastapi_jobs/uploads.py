@@ -3,7 +3,8 @@
 import zipfile
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO
 
 import anyio.to_thread
 from fastapi import Request
@@ -23,10 +24,22 @@ class BadUpload(Exception):
 
 @dataclass(frozen=True)
 class Upload:
-    """A zip that was looked at, and the names of the CSV files in it."""
+    """A zip that was looked at, in memory or in a file, and the names of the CSV files in it."""
 
-    body: bytes
+    body: bytes | Path
     tables: tuple[str, ...]
+
+    def open(self) -> BinaryIO:
+        return BytesIO(self.body) if isinstance(self.body, bytes) else self.body.open("rb")
+
+    def read(self) -> bytes:
+        with self.open() as file:
+            return file.read()
+
+    def forget(self) -> None:
+        """Delete the file, if it is one."""
+        if isinstance(self.body, Path):
+            self.body.unlink(missing_ok=True)
 
 
 async def receive(request: Request) -> Upload:

@@ -1,0 +1,435 @@
+"""A run that has a journal: what it writes there, and how it goes on with an earlier life.
+
+See `Ledger` for when an outcome counts, and `Replay` for how an earlier life is told again.
+"""
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from anyio import CancelScope, to_thread
+
+from dagron._blame import Blame, Why
+from dagron._current import InContext, NodeHost, current_node
+from dagron._drains import Drained
+from dagron._errors import UnstorableError
+from dagron._graph import DAG
+from dagron._hosting import Hosting
+from dagron._keep import Fold
+from dagron._modification import DynamicModification
+from dagron._raised import keyboard_interrupt
+from dagron._results import ExecutionResult, error_text
+from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
+from dagron._threads import ThreadCall
+
+if TYPE_CHECKING:
+    from dagron._ledger import Entry, Ledger
+    from dagron._replay import Recalled, Replay, Replayed
+    from dagron._rows import Book
+
+T = TypeVar("T")
+
+
+def _module_of(function: Any) -> str:
+    """Return the module of what a call would run, through partials."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__module__", None) or ""
+
+
+class Durable(Hosting):
+    """A run, as far as it has a journal: all of this is for those that have one."""
+
+    __slots__ = ()
+
+    # -- the host task
+
+    async def _main_in_journal(self) -> ExecutionResult:
+        """Run the graph, or what is left to run of it, or return what is recorded."""
+        from dagron._ledger import check_same_graph, ending  # most runs have no journal
+        from dagron._written import written_graph
+
+        expanders = self._standing
+        untasked = [name for name in self.scheduler.statuses() if name not in self._tasks]
+        graph = written_graph(self.scheduler.dag(), expanders, untasked)
+        journal = self._settings.journal
+        assert journal is not None, "it is asked for where there is one"
+        used = [*self._tasks.values(), *(expander.function for expander in expanders.values())]
+        modules = {_module_of(function) for function in used}
+        opening = ThreadCall(self._host, journal._open, self.id, graph, modules)
+        cancelled = await self._in_thread(opening)
+        book: Book | None = opening.value
+        if book is None:
+            raise cancelled or opening.error  # type: ignore[misc]
+        is_clean = False
+        try:
+            if cancelled is not None:  # and now the run is ours, to be let go
+                raise cancelled
+            check_same_graph(book, self.id, graph)
+            if book.is_finished:
+                recorded = await to_thread.run_sync(book.result)
+                if recorded.ok or not self._retries:
+                    is_clean = True
+                    return recorded
+            self._begin_ledger(book)
+            with self._watching():
+                result = await self._main()
+            assert self._ledger is not None, "the run is on"
+            if result.reason is None or self._cut_by_failure:
+                self._ledger.finish(ending(result))
+                await self._outlast(self._ledger.finished)
+            is_clean = True
+            return result
+        except self._host.cancelled_class:
+            is_clean = self._failure is None
+            raise
+        except KeyboardInterrupt:
+            is_clean = self._failure is None
+            raise
+        finally:
+            await self._outlast(partial(to_thread.run_sync, partial(book.release, clean=is_clean)))
+
+    def _begin_ledger(self, book: "Book") -> None:
+        from dagron._ledger import Ledger
+
+        self._ledger = Ledger(
+            book,
+            land=self._land_entry,
+            report=self.report_entry,
+            cancel=self._cancel_entry,
+            attempts=self._attempts_of,
+            wake=self._wake_up,
+            call_soon=self._host.call_soon,
+            fail=self._fail_with,
+        )
+        self.growing.ledger = self._ledger
+        self.drains.on_begin = self._begin_first
+        for name, blame in self._asked.items():
+            self._ledger.ask_to_cancel(name, blame)
+        self._opened.set()
+
+    async def _in_thread(self, call: ThreadCall) -> BaseException | None:
+        """Return when this call has ended in a thread; and the cancellation that came meanwhile
+        natively, past all scopes.
+        """
+        try:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(call)
+        except self._host.cancelled_class as cancelled:
+            if not call.forbid():
+                await call.outlast()
+            return cancelled
+        return None
+
+    async def _outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """Wait for what ends by itself, also while the caller is cancelled; then raise that.
+
+        ``wait`` is called again after a cancellation that came natively.
+        """
+        cancelled: BaseException | None = None
+        while True:
+            try:
+                with CancelScope(shield=True):
+                    value = await wait()
+                break
+            except self._host.cancelled_class as error:  # natively, past all scopes
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        return value
+
+    async def _tell_earlier_life(self) -> None:
+        """Let happen again what is recorded of the run; or end it."""
+        from dagron._facts import Facts
+        from dagron._replay import Replay
+        from dagron._rows import LIFE
+        from dagron._written import written_policy
+
+        assert self._ledger is not None, "the run has a journal"
+        ledger, book = self._ledger, self._ledger.book
+        if book.is_new:
+            policy = self._settings.policy
+            default = {} if policy is None else {"policy": written_policy(policy)}
+            ledger.note(LIFE, {"keep": self._settings.keep, **default})
+            return
+        try:
+            facts = await to_thread.run_sync(Facts, book.rows(), book.in_flight, self._retries)
+            self._replay = replay = Replay(cast("Replayed", self), ledger, facts)
+            ledger.intercept, ledger.facts = replay.intercept, facts
+            self.slots.is_free = True
+            await replay.run(book.rows())
+        except BaseException as error:
+            for name in [name for name, handle in self._handles.items() if handle is None]:
+                self._forget_recalled(name)
+            if not isinstance(error, Exception):
+                raise
+            ledger.give_up(error, [])
+            return
+        finally:
+            self.slots.is_free = False
+            ledger.intercept = ledger.facts = None
+            self._replay = None
+        self._begin_another_life(ledger, replay)
+        # Nothing begins before this life is written: a node that kills the process at once would
+        # not have been at work in it, and be tried for ever.
+        await ledger.flush()
+
+    def _begin_another_life(self, ledger: "Ledger", replay: "Replay") -> None:
+        """Write that the run goes on, and with what."""
+        from dagron._rows import LIFE, RETRY
+
+        facts, book = replay.facts, ledger.book
+        self._recalled = replay.kept
+        self._prior = facts.attempts
+        for name, count in facts.attempts.items():
+            if not facts.has_ended(name):
+                self.recall_crash(name, count, facts.recoveries[name])
+        if self._retries:
+            ledger.note(RETRY, {})
+        ledger.note(LIFE, {"in_flight": dict(book.in_flight)} if book.in_flight else {})
+        for entry in ledger.late:
+            ledger.queue(entry)
+        for row in replay.voids:
+            ledger.void(row)
+        for entry, refusal in replay.refused:
+            ledger.refuse(entry, refusal)
+        for entry in replay.rest():
+            ledger.queue(entry)
+        for name, poison in replay.poisoned():
+            self.fail_unstarted(name, poison, facts.attempts[name])
+
+    def _fail_with(self, error: BaseException) -> None:
+        """End the run with this error."""
+        if self._failure is None:
+            self._failure = error
+            self._cut = self.stream.cut = f"the run was ended: {error_text(error)}"
+        self._stop()
+
+    def _begin_attempt(self, name: str, attempt: int) -> None:
+        """Note that an attempt begins at a node; from any thread."""
+        if self._ledger is not None:
+            self._ledger.book.begin([(name, attempt)])
+
+    def _begin_first(self, name: str) -> None:
+        self._begin_attempt(name, 1)
+
+    def _begin_attempts(self, ledger: "Ledger", names: list[str]) -> None:
+        """Note, before they do, that nodes which have just got their slots begin."""
+        begun = [
+            (name, self._prior.get(name, 0) + 1)
+            for name in names
+            if name not in self._handles and name not in self._recalled
+        ]
+        if begun:  # else it would be written that nothing begins
+            ledger.book.begin(begun)
+
+    # -- what nodes come to
+
+    def _conclude(
+        self,
+        name: str,
+        status: NodeStatus,
+        value: Any,
+        error: BaseException | None,
+        seconds: float,
+        started_at: float | None,
+        reason: str | None = None,
+        ends_run: bool = False,
+        change: DynamicModification | None = None,
+    ) -> None:
+        """Report an outcome, where the run has a journal when that is written.
+
+        A node that ends with the run, or is interrupted, is unfinished as far as the journal goes.
+        """
+        blame = self._to_cancel.get(name)
+        is_cut_off = (status is CANCELLED and blame is None) or (
+            error is not None and keyboard_interrupt(error) is not None
+        )
+        if self._ledger is None or is_cut_off:
+            self._report(name, status, value, error, seconds, started_at, reason, ends_run)
+            return
+        from dagron._ledger import Entry
+        from dagron._rows import OUTCOME_OF
+
+        try:
+            note = self.bodies.notes.get(name)
+            if note is None or note.lingering is None:
+                self.scheduler.rest(name)
+            kind = OUTCOME_OF[status if blame is None else CANCELLED]
+            entry = Entry(
+                kind,
+                name,
+                value=value,
+                error=error,
+                seconds=seconds,
+                started_at=started_at,
+                reason=reason if kind == OUTCOME_OF[FAILED] else None,
+                ends_run=ends_run,
+                blame=blame,
+                change=change,
+            )
+            self._ledger.conclude(entry)
+        except Exception as bug:
+            self._crash(bug)
+
+    def report_entry(self, entry: "Entry") -> None:
+        """Report an outcome that is written."""
+        from dagron._rows import STATUS_OF
+
+        assert entry.name is not None, "it is a node's"
+        name, status = entry.name, STATUS_OF[entry.kind]
+        if status is CANCELLED and entry.blame is not None:
+            self._to_cancel[name] = entry.blame
+        else:
+            self._to_cancel.pop(name, None)  # it came too late
+        self._report(
+            name,
+            status,
+            entry.value,
+            entry.error,
+            entry.seconds,
+            entry.started_at,
+            entry.reason,
+            entry.ends_run,
+        )
+
+    def _land_entry(
+        self, by: str | None, modification: DynamicModification, *, settled: bool = False
+    ) -> int:
+        self._land(by, modification, settled=settled)
+        return self.scheduler.version
+
+    def _cancel_entry(self, entry: "Entry") -> None:
+        assert entry.name is not None, "it says who is to be cancelled"
+        assert entry.blame is not None, "and why"
+        self.cancel_node(entry.name, entry.blame)
+
+    def _attempts_of(self, name: str) -> tuple[int, list[BaseException]]:
+        note = self.bodies.notes.get(name)
+        return self.attempt_of(name), [] if note is None else note.errors
+
+    def has_expander(self, name: str) -> bool:
+        return name in self._expanders
+
+    def recall(self, name: str, call: "Recalled") -> None:
+        """Let a node go on from the return of its task, in a task of its own."""
+        assert self._group is not None, "the run is on"
+        self.recall_unfinished(name)
+        self._handles[name] = self._group.create_task(
+            self._run_node(name, call), name=name, context=self._context
+        )
+
+    def recall_unfinished(self, name: str) -> None:
+        if self.scheduler.statuses().get(name) in WAITING:
+            self.scheduler.recall(name)
+            self._handles[name] = None
+
+    def recall_outcome(self, entry: "Entry") -> None:
+        """Report the outcome of a node that has no task of its own."""
+        assert entry.name is not None, "it is a node's"
+        self.recall_unfinished(entry.name)
+        if self.scheduler.statuses().get(entry.name) is RUNNING:
+            self.report_entry(entry)
+
+    def recall_attempts(self, name: str, attempts: int, errors: list[BaseException]) -> None:
+        note = self.bodies.note(name)
+        note.attempts = attempts
+        note.errors = errors
+
+    def recall_crash(self, name: str, attempts: int, recoveries: int) -> None:
+        note = self.bodies.note(name)
+        note.before = attempts
+        note.failed_before = attempts - recoveries if recoveries else 0
+
+    def recall_landing(self, by: str | None, change: DynamicModification, *, settled: bool) -> None:
+        policy = self._policies.get(by) if by is not None else None
+        if by is not None and policy is not None and isinstance(policy.keep, Fold):
+            self.growing.begin(by, policy.keep)
+        self._land(by, change, settled=settled)
+
+    def _forget_recalled(self, name: str) -> None:
+        self._report(name, CANCELLED, None, None, 0.0, None)
+
+    def interrupt_recalled(self, name: str) -> None:
+        """Cancel the task of a node whose outcome is known."""
+        self._to_cancel[name] = Blame(Why.OUTSIDE)
+        self._cancel_running(name)
+
+    async def call_expander(self, name: str, value: Any, graph: DAG | None) -> Any:
+        expander = self._expanders[name]
+        given = (value,) if graph is None else (value, graph)
+        context = self._context.copy()
+        context.run(current_node.set, (cast("NodeHost", self), name, None))
+        return await InContext(self.bodies.expand(expander, name, given, None), context)
+
+    def tend(self) -> None:
+        if self.scheduler.offspring.unfinished:
+            self.growing.tend(is_idle=False)
+
+    async def refold(self, name: str, value: Any) -> None:
+        if self.growing.folds:
+            await self.growing.fold(name, value)
+
+    def _end_drained_in_journal(self, call: Drained) -> None:
+        assert self._ledger is not None, "the run has a journal"
+        try:
+            self._ledger.keep(call.name, call.value, call.seconds, call.started_at)
+        except UnstorableError as error:
+            call.error = error
+            self._returned.append(call)
+            self._wake_up()
+        else:
+            self._conclude(call.name, COMPLETED, call.value, None, call.seconds, call.started_at)
+
+    # -- what nodes ask for
+
+    @property
+    def uid(self) -> str:
+        """What tells the run from all others, in any journal."""
+        return self.id if self._ledger is None else self._ledger.book.uid
+
+    def attempt_of(self, name: str) -> int:
+        """Return which attempt at a node is under way; from any thread."""
+        note = None if self.is_over else self.bodies.notes.get(name)
+        if note is None:
+            return 1
+        return note.before + (1 if note.attempts is None else note.attempts)
+
+    def _graph_for(self, name: str) -> DAG:
+        """Return the graph for the node's expander: the same as in an earlier life of the run."""
+        if self._ledger is None:
+            return self._core(self.scheduler.dag)
+        body = self._ledger.bodies[name]
+        if body.version is not None and self._replay is not None:
+            return self._replay.graphs[body.version]
+        body.version = self.scheduler.version
+        return self._core(self.scheduler.dag)
+
+    # -- the nodes' side
+
+    @abstractmethod
+    def _report(
+        self,
+        name: str,
+        status: NodeStatus,
+        value: Any,
+        error: BaseException | None,
+        seconds: float,
+        started_at: float | None,
+        reason: str | None = None,
+        ends_run: bool = False,
+    ) -> None:
+        """Record what became of a node, and start what that releases."""
+
+    @abstractmethod
+    def fail_unstarted(self, name: str, error: BaseException, attempts: int = 0) -> None:
+        """Fail a node that waits; ``attempts`` counts those in earlier lives of the run."""
+
+    @abstractmethod
+    def cancel_node(self, name: str, blame: Blame) -> None:
+        """Cancel a node that has not finished."""
+
+    @abstractmethod
+    def _cancel_running(self, name: str) -> None:
+        """Cancel the task, or the call, of a node that runs."""
