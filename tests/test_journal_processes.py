@@ -291,18 +291,20 @@ def test_a_node_that_kills_its_process_is_poisoned(path: Path, backend: str) -> 
 # --- Ctrl-C --------------------------------------------------------------------------------------
 
 TWICE = """
-gate, ended = threading.Event(), threading.Event()
+gate, ended, in_flight = threading.Event(), threading.Event(), threading.Event()
 
 
 def blocked():
-    say("blocked")
+    in_flight.set()
     gate.wait()
     ended.set()
     return "too late"
 
 
 async def on_loop():
+    await anyio.to_thread.run_sync(in_flight.wait)
     try:
+        say("in flight")  # trio may interrupt right here
         await anyio.sleep_forever()
     finally:
         say("tidied")
@@ -341,7 +343,7 @@ def test_ctrl_c_twice_and_a_journal_still_opens(path: Path, backend: str, close:
     its journal being closed, and goes on by another one; what the thread returns is dropped.
     """
     with program(PRELUDE + TWICE % close, backend, str(path)) as process:
-        process.wait_for("blocked")
+        process.wait_for("in flight")
         process.signal(signal.SIGINT)
         process.wait_for("tidied")
         process.signal(signal.SIGINT)
