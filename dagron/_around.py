@@ -8,6 +8,7 @@ An observer asks for it by having one of these methods, or both; each returns a 
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from inspect import getattr_static
 from typing import Any, TypeAlias
 
 from dagron._calls import has_not_run
@@ -20,9 +21,21 @@ Observer: TypeAlias = Callable[[Event], object]
 Drop: TypeAlias = Callable[[Observer, BaseException], object]
 
 
+def method_of(observer: object, method: str) -> Any:
+    """Return what an observer has by the name of one of the methods, or None.
+
+    Whoever answers to any name, as mocks do, has none: what it would return is no context manager.
+    """
+    if getattr_static(observer, method, None) is None:
+        return None
+    return getattr(observer, method)
+
+
 def puts_around(observers: Iterable[Observer]) -> bool:
     """Tell whether any of them puts something around nodes."""
-    return any(hasattr(observer, method) for observer in observers for method in METHODS)
+    return any(
+        method_of(observer, method) is not None for observer in observers for method in METHODS
+    )
 
 
 class Entered:
@@ -82,7 +95,7 @@ class Around:
         entered = Entered(self._drop_once)
         for observer in self._observers():
             try:
-                around = getattr(observer, method, None)
+                around = method_of(observer, method)
                 if around is not None:
                     entered.enter(observer, around(self._run_id, *arguments))
             except BaseException as error:

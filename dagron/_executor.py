@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import anyio
 from anyio.lowlevel import current_token
 
-from dagron._around import METHODS
+from dagron._around import METHODS, method_of
 from dagron._calls import growing_tasks, read_expander, unknown_group
 from dagron._checks import counted, seconds, unplain_kind
 from dagron._errors import EventLoopRunningError, MissingTaskError
@@ -412,7 +412,7 @@ def _checked_observers(observers: object) -> tuple[Callable[[Event], object], ..
 
 def _check_around(observer: object) -> None:
     for method in METHODS:
-        around = getattr(observer, method, None)
+        around = method_of(observer, method)
         if around is not None and (not callable(around) or unplain_kind(around) is not None):
             raise TypeError(
                 f"{method} of the observer {observer!r:.60} returns no context manager\n"

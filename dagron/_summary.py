@@ -188,7 +188,10 @@ def _failure(node: NodeResult, skipped: int) -> Iterator[str]:
     part = failed_part(node)
     part = "" if part == "node" else f"the {part} "
     error, group = _told(node.error)
-    text = _clipped(plain(error_text(error)))
+    told, _, help = error_text(error).partition("\n  help: ")
+    if "\n" in help:  # of several faults each has its own
+        told, help = error_text(error), ""
+    text = _in_line(told)
     yield f"{part}{_with_origin(node)}: {text}{f' (in an {group})' if group else ''}"
     details = []
     if (place := _place(error) or _place(node.error)) is not None:
@@ -197,6 +200,8 @@ def _failure(node: NodeResult, skipped: int) -> Iterator[str]:
         details.append(f"{plural(skipped, 'node')} skipped for it")
     if details:
         yield f"  {'; '.join(details)}"
+    if help:
+        yield f"  help: {_in_line(help)}"
 
 
 def _told(error: BaseException | None) -> tuple[BaseException | None, str]:
@@ -261,6 +266,10 @@ def _is_users(frame: TracebackType) -> bool:
 def _with_origin(node: NodeResult) -> str:
     added = "" if node.added_by is None else f", added by {node.added_by!r:.60}"
     return f"{node.name!r:.60}{added}"
+
+
+def _in_line(text: str) -> str:
+    return _clipped(plain(" ".join(text.split())))
 
 
 def _clipped(text: str) -> str:

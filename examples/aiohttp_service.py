@@ -54,7 +54,7 @@ async def start(request: web.Request) -> web.Response:
     """POST /jobs: begin to count, and answer at once."""
     try:
         texts = await request.json()
-    except ValueError:
+    except (ValueError, LookupError):  # no JSON, or in an encoding that nobody knows
         texts = None
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise web.HTTPBadRequest(text="send a JSON object of texts\n")
@@ -94,10 +94,15 @@ async def refusing(request: web.Request, handler: Any) -> web.StreamResponse:
         return answer
     except dagron.UnknownRunError as error:
         refused: type[web.HTTPError] = web.HTTPGone if error.was_forgotten else web.HTTPNotFound
-        raise refused(text=f"{error}\n") from None
+        raise refused(text=told(error)) from None
     except (dagron.RegistryFullError, dagron.RegistryClosedError) as error:
         headers = {"Retry-After": "5"}
-        raise web.HTTPServiceUnavailable(text=f"{error}\n", headers=headers) from None
+        raise web.HTTPServiceUnavailable(text=told(error), headers=headers) from None
+
+
+def told(error: Exception) -> str:
+    """Return what is wrong, without the lines on what a developer may do about it."""
+    return str(error).partition("\n")[0] + "\n"
 
 
 async def own_runs(app: web.Application) -> AsyncIterator[None]:

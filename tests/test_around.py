@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import anyio
 import pytest
@@ -264,6 +265,16 @@ async def test_one_of_both_methods_is_enough() -> None:
     result = await run(DynamicExecutor(chain("a"), observers=[attempts]), {"a": in_thread})
     assert result["a"].result == "a 1"
     assert (nodes.left, attempts.left) == ([("a", None)], [("a 1", None)])
+
+
+async def test_an_observer_that_answers_to_any_name_is_none_of_these() -> None:
+    """A mock, which has each attribute that it is asked for, is an observer of events alone."""
+    observers = [Mock(return_value=None), MagicMock(return_value=None)]
+    result = await run(DynamicExecutor(chain("a"), observers=observers), {"a": on_loop})
+    assert result.dropped_observers == 0
+    for observer in observers:
+        assert [call.args[0].kind for call in observer.call_args_list][-1] == "run_finished"
+        assert observer.around_node.call_count == observer.around_attempt.call_count == 0
 
 
 async def test_the_first_observer_is_the_outermost() -> None:

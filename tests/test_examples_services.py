@@ -208,8 +208,22 @@ def test_a_job_waits_for_approval(jobs: tuple[Service, Path]) -> None:
         )
         assert (folder / f"{first}.json").exists()
         assert not (folder / f"{second}.json").exists()
+        for id, state in ((first, "succeeded"), (second, "cancelled")):
+            answer = await client.post(f"/jobs/{id}/approve")
+            assert answer == (409, {"detail": f"the job waits for no approval: it is {state}"})
 
     service.call(use)
+
+
+def test_a_job_that_waits_for_no_approval_cannot_be_approved(jobs: tuple[Service, Path]) -> None:
+    """Who approves a job that waits for nothing is told so, and not that it was approved."""
+
+    async def use(client: Client) -> None:
+        id = await client.start(TABLES)
+        status, answer = await client.post(f"/jobs/{id}/approve")
+        assert (status, answer["detail"][:29]) == (409, "the job waits for no approval")
+
+    jobs[0].call(use)
 
 
 def test_a_job_that_fails_says_why(jobs: tuple[Service, Path]) -> None:
@@ -223,6 +237,9 @@ def test_a_job_that_fails_says_why(jobs: tuple[Service, Path]) -> None:
         assert list(told["failures"]) == ["table people.csv"]
         status, job = await client.get(f"/jobs/{told['id']}")
         assert (status, job["report"]) == (200, None)
+        status, answer = await client.post("/profile", bytes(broken))
+        assert status == 422
+        assert answer["detail"].startswith("table people.csv: ")
 
     jobs[0].call(use)
 
@@ -252,6 +269,14 @@ def twice() -> bytes:
     return zipped(**{"people.csv": "x", "qeople.csv": "x"}).replace(b"qeople", b"people")
 
 
+def nameless() -> bytes:
+    """A zip whose directory has no name for its file, and calls what was it a comment."""
+    body = bytearray(zipped(people="x"))
+    entry = body.index(b"PK\x01\x02")
+    body[entry + 32], body[entry + 28] = body[entry + 28], 0
+    return bytes(body)
+
+
 def encrypted() -> bytes:
     """A zip whose file has the mark of an encrypted one, before it and in the directory."""
     body = bytearray(zipped(people="x"))
@@ -275,6 +300,7 @@ BAD = {
     "an odd name": (zipped(**{"a\nb.csv": "x"}), 422, "odd name"),
     "two of one name": (twice(), 422, "two files of one name"),
     "encrypted": (encrypted(), 422, "encrypted"),
+    "a file without a name": (nameless(), 415, "no zip"),
     "no table": (zipped(**{"readme.txt": "x"}), 422, "no .csv file"),
     "nothing": (zipped(), 422, "no .csv file"),
 }
@@ -304,7 +330,7 @@ def test_an_unknown_job(jobs: tuple[Service, Path]) -> None:
     async def use(client: Client) -> None:
         for path in ("", "/events"):
             status, answer = await client.get(f"/jobs/nope{path}")
-            assert (status, "not known" in answer["detail"]) == (404, True)
+            assert (status, answer["detail"]) == (404, "run 'nope' is not known here")
         for path in ("/cancel", "/approve"):
             assert (await client.post(f"/jobs/nope{path}"))[0] == 404
 
@@ -625,6 +651,9 @@ def test_the_aiohttp_service(tmp_path: Path) -> None:
             assert (await client.get("/jobs/nope"))[0] == 404
             for body in (b"", b"[]", b'{"a": 1}', b"\xff"):
                 assert await client.post("/jobs", body) == (400, "send a JSON object of texts\n")
+            odd = {"Content-Type": "application/json; charset=nope"}
+            async with client.session.post("/jobs", data=TEXTS, headers=odd) as response:
+                assert response.status == 400
             assert (await client.post("/jobs", bytes(2_000_000)))[0] == 413
             held = await client.start(HOLD)
             await asyncio.to_thread(service.process.wait_for, "blocked")

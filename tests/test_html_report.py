@@ -659,6 +659,21 @@ def test_a_result_that_cannot_be_shown_says_so(
     assert node["result"] == f"<a Broken that cannot be shown: it raised {kind.__name__}>"
 
 
+def test_a_result_whose_class_does_not_tell_its_name_is_shown(page: Callable[..., Page]) -> None:
+    """A metaclass that raises for the name of its class costs nothing but the `repr()`."""
+
+    class Nameless(type):
+        @property
+        def __name__(cls) -> str:  # type: ignore[override]
+            raise RuntimeError
+
+    class Broken(metaclass=Nameless):
+        pass
+
+    (node,) = page(run("a", tasks={"a": Broken})).nodes.values()
+    assert node["result"] == "<a Broken that cannot be shown: it raised RuntimeError>"
+
+
 def test_an_interrupt_while_results_are_asked_is_the_persons(tmp_path: Path) -> None:
     """Ctrl-C while the page is made ends its making, and leaves the file as it was."""
 
@@ -757,12 +772,18 @@ def test_a_path_may_be_text(
 @pytest.mark.parametrize(
     ("path", "error", "text"),
     [
-        (".", IsADirectoryError, "'.' is a folder: what is written is one file\n  help: name it: "),
+        (
+            ".",
+            IsADirectoryError,
+            "'.' is a folder: what is written is one file\n"
+            "  help: name it: result.save_html('run.html')",
+        ),
         ("", IsADirectoryError, "the path is empty: what is written is one file\n  "),
         (
             "no/run.html",
             FileNotFoundError,
-            "there is no folder 'no' to write 'run.html' into\n  help: ",
+            "there is no folder 'no' to write 'run.html' into\n"
+            "  help: make it first: pathlib.Path('no').mkdir(parents=True)",
         ),
         (7, TypeError, "path is a str or a pathlib.Path, not int: 7\n  help: name a file: "),
         (b"run.html", TypeError, "path is a str or a pathlib.Path, not bytes: "),
@@ -780,6 +801,13 @@ def test_a_path_that_no_file_can_have_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=re.escape(text)):
         eventful.save_html(path)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_title_that_is_no_text_is_refused(tmp_path: Path, eventful: ExecutionResult) -> None:
+    """A title is a text: all else is refused with what to write, and no file is there."""
+    with pytest.raises(TypeError, match=r"^title is a str, not int: 7\n  help: write title="):
+        eventful.save_html(tmp_path / "run.html", title=7)  # type: ignore[arg-type]
     assert [*tmp_path.iterdir()] == []
 
 

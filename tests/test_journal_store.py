@@ -23,7 +23,7 @@ from dagron import (
 )
 from dagron._names import checked_run_id
 from dagron._rows import Row
-from dagron.journal import _store
+from dagron.journal import _database, _locks, _store
 from dagron.journal._begun import Begun, read_begun, still_in_flight
 from dagron.journal._rows import MAX_ROWS, statement
 from dagron.journal._store import Store
@@ -1137,3 +1137,36 @@ def test_the_file_of_what_is_in_flight_cannot_be_made(
     (tmp_path / "runs.db-1.begun").rmdir()
     claim = store.claim("nightly", GRAPH, "uid")
     assert (claim.last_seq, write(store, claim)) == (1, None)
+
+
+def test_a_forgotten_journal_is_closed_from_anywhere(tmp_path: Path) -> None:
+    """A journal that nobody has any more may be collected in any thread, also in another journal's
+    and while that holds the locks of the room: it ends by itself, and its runs are free.
+    """
+
+    def forgotten() -> None:
+        """Leave an open journal, with a run, to the garbage collector."""
+        store = Store(tmp_path / "forgotten.db")
+        store.claim("nightly", GRAPH, "uid")
+        circle: list[Any] = [store]
+        circle.append(circle)
+
+    def collect(connection: object) -> None:
+        with _database._mutex, _locks._mutex:
+            gc.collect()
+
+    before = {thread for thread in threading.enumerate() if thread.name == "dagron-journal"}
+    with Store(tmp_path / "other.db") as other:
+        other.claim("nightly", GRAPH, "uid")
+        gc.disable()
+        try:
+            forgotten()
+            other._writer.call(collect)
+        finally:
+            gc.enable()
+    for thread in threading.enumerate():
+        if thread.name == "dagron-journal" and thread not in before:
+            thread.join(30)
+            assert not thread.is_alive()
+    with Store(tmp_path / "forgotten.db") as store:
+        assert not store.claim("nightly", GRAPH, "uid").is_new

@@ -192,6 +192,20 @@ def test_blocks_settle_at_the_mean_of_their_wishes() -> None:
     assert [height - heights[0] for height in heights] == [0, -30, 0, 30]
 
 
+def test_a_box_without_links_goes_along_with_the_one_above_it() -> None:
+    """Boxes that nothing connects leave no hole between those of their layer, wherever these go."""
+    fan = [Link(1, 2 + number) for number in range(9)] + [
+        Link(2 + number, 11) for number in range(9)
+    ]
+    plan = planned(Picture([Box("x")] * 15, fan))  # 0 and 12 to 14 are alone
+    for layer in range(3):
+        column = [
+            rect for rect, of in zip(plan.rects, plan.graph.layer, strict=True) if of == layer
+        ]
+        tops = sorted(rect.top for rect in column)
+        assert {below - above for above, below in pairwise(tops)} == {column[0].height + 14}
+
+
 def test_of_links_between_the_same_boxes_the_strongest_counts() -> None:
     """An edge stays an edge, whatever else leads there; a condition counts if all have one."""
     sketch = Sketch()

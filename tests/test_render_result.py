@@ -1,7 +1,10 @@
 """Pictures of runs: what became of each node, who added it, what was removed, before and after."""
 
+import re
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -338,6 +341,27 @@ def test_fold_says_from_how_many_on() -> None:
     assert len(boxes_in(read_svg(result.to_svg(fold=None)))) == 21
 
 
+@pytest.mark.parametrize(
+    ("fold", "error", "text"),
+    [
+        (-1, ValueError, "fold is at least 0, not -1"),
+        ("12", TypeError, "fold is an int, not str: '12'"),
+        (True, TypeError, "fold is an int, not bool: True"),
+    ],
+)
+def test_a_fold_that_is_no_size_is_refused(
+    tmp_path: Path, fold: Any, error: type[Exception], text: str
+) -> None:
+    """`fold` is a count of nodes, or None: all else is refused at once, whatever the run was."""
+    result = run("a")
+    page = tmp_path / "run.html"
+    draws = (result.to_svg, result.to_mermaid, result.to_dot, partial(result.save_html, page))
+    for draw in draws:
+        with pytest.raises(error, match=f"^{re.escape(text)}\n  help: "):
+            draw(fold=fold)
+    assert not page.exists()
+
+
 def test_what_members_of_a_folded_family_added_is_folded_with_it() -> None:
     """Grandchildren of a folded family are one family, however few each member has added."""
     result = run("a", expanders={"a": children(20, expander=children(2))})
@@ -570,9 +594,8 @@ def test_a_moment_that_there_was_not_is_refused(
     for draw in (swapped.to_svg, swapped.to_mermaid, swapped.to_dot):
         with pytest.raises(error) as caught:
             draw(when)
-        assert str(caught.value) == (
-            f"{text}\n  help: give 'before' or 'after', or a number from 1 to 1"
-        )
+        help = "did you mean 'before'?" if when == "befor" else "give 'before', 'after', or 1"
+        assert str(caught.value) == f"{text}\n  help: {help}"
 
 
 def test_without_modifications_there_are_two_moments() -> None:

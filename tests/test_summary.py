@@ -221,9 +221,34 @@ def test_an_expander_that_fails_is_told_as_one() -> None:
     assert summary.endswith(f"at {line_of(expand)}")
     bad = DynamicModification([DynamicNodeSpec("x", nothing, ["b"])])
     executor = DynamicExecutor(chain("a"), {"a": lambda name, result: bad})
+    told, help = executor.execute_sync({"a": nothing}).summary().splitlines()[-2:]
+    assert "the expander of node 'a': ModificationError: " in told
+    assert told.endswith("node 'x' depends on 'b', which does not exist")
+    assert help.strip().startswith("help: ")
+
+
+def test_what_to_type_instead_has_its_own_line() -> None:
+    """Of an error of dagron's, the help stands below; where there are several, all is one line."""
+    spec = DynamicNodeSpec("x", nothing)
+    executor = DynamicExecutor(chain("a"), {"a": lambda name, result: [spec]})  # type: ignore[dict-item, return-value]
+    lines = executor.execute_sync({"a": nothing}).summary().splitlines()
+    assert [line.strip() for line in lines[-2:]] == [
+        "failed         the expander of node 'a': ExpansionError: "
+        "the expander of node 'a' returned a list of 1 DynamicNodeSpec",
+        "help: wrap it: return dagron.DynamicModification(add_nodes=the_list)",
+    ]
+    bad = DynamicModification(remove_nodes=["aa", "aaa"])
+    executor = DynamicExecutor(chain("a"), {"a": lambda name, result: bad})
     last = executor.execute_sync({"a": nothing}).summary().splitlines()[-1]
-    assert "the expander of node 'a': ModificationError: " in last
-    assert "node 'x' depends on 'b', which does not exist" in last
+    assert "2 faults - node 'aa' cannot be removed" in last
+    assert last.count(" help: did you mean 'a'? ") == 1
+
+
+def test_an_error_of_many_lines_is_told_in_one() -> None:
+    """Line ends and indents of an error's text are single spaces."""
+    error = ValueError("2 faults\n\n    id\n\t\tmissing")
+    result = came_to({"a": NodeResult("a", FAILED, error=error, attempts=1)})
+    assert result.summary().splitlines()[1:] == ["  failed  'a': ValueError: 2 faults id missing"]
 
 
 def test_a_condition_that_raises_has_its_place() -> None:

@@ -1,5 +1,6 @@
 """A journal's file: runs are claimed, written and released; and looked at from any process."""
 
+import atexit
 import os
 import socket
 import sqlite3
@@ -88,10 +89,11 @@ class Store:
             )
         self._path = _checked_path(path)
         self._busy_timeout = finite("busy_timeout", busy_timeout)
-        self._writer = Writer(self._path, durability, self._busy_timeout)
         self._claims: set[Claim] = set()
-        # When the store is forgotten, and when the interpreter ends.
-        self._closing = weakref.finalize(self, _close, self._writer, self._claims)
+        let_go = partial(_let_go, self._claims)
+        self._writer = Writer(self._path, durability, self._busy_timeout, let_go)
+        _writers.add(self._writer)
+        weakref.finalize(self, self._writer.abandon).atexit = False
 
     @property
     def path(self) -> str:
@@ -308,7 +310,7 @@ class Store:
 
     def close(self) -> None:
         """Wait for what was submitted, let the runs go, close the file; twice does nothing."""
-        self._closing()
+        self._writer.stop()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection | None]:
@@ -400,7 +402,21 @@ def _release(claim: Claim, clean: bool) -> None:
     claim.hold.release()
 
 
-def _close(writer: Writer, claims: set[Claim]) -> None:
-    writer.stop()
+def _let_go(claims: set[Claim]) -> None:
+    """Release what a journal still had when it was closed."""
     while claims:
-        _release(claims.pop(), clean=False)
+        try:
+            claim = claims.pop()
+        except KeyError:  # the last one was taken by another thread
+            return
+        _release(claim, clean=False)
+
+
+_writers: weakref.WeakSet[Writer] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """At the end of the program, wait for what was submitted."""
+    for writer in list(_writers):
+        writer.stop()

@@ -49,10 +49,16 @@ class _Job:
 
 
 class Writer:
-    """Writes one journal, in one thread of its own, in the order of what is put in."""
+    """Writes one journal, in one thread of its own, in the order of what is put in.
 
-    def __init__(self, path: str, durability: str, busy_timeout: float) -> None:
+    ``on_end`` is called when all is written and the file is closed.
+    """
+
+    def __init__(
+        self, path: str, durability: str, busy_timeout: float, on_end: Callable[[], object]
+    ) -> None:
         self.path = path
+        self._on_end = on_end
         self._durability = durability
         self._busy_timeout = busy_timeout
         self._pid = os.getpid()
@@ -99,6 +105,17 @@ class Writer:
                 self._queue.put(None)
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+        self._on_end()
+
+    def abandon(self) -> None:
+        """Let the thread end when all is written; for when nobody has the journal any more.
+
+        The garbage collector may call this anywhere, also where this thread, or one that it would
+        wait for, holds a lock: so it takes none, and waits for nothing.
+        """
+        if os.getpid() == self._pid and not self._is_closed:
+            self._is_closed = True
+            self._queue.put(None)
 
     def check_process(self) -> None:
         """Raise `JournalError` in a process that was forked from the one that opened it."""
@@ -130,6 +147,7 @@ class Writer:
             pass
         if self._connection is not None:
             self._connection.close()
+        self._on_end()
 
     def _take(self, entry: Batch | _Job | None) -> bool:
         """Do what has come in, all batches that wait at once; tell whether to go on.

@@ -4,26 +4,27 @@ from pathlib import Path
 from secrets import token_hex
 
 
-def checked_path(path: str | Path, call: str) -> Path:
+def checked_path(path: str | Path, call: str, name: str) -> Path:
     """Return the path of a file that can be written there, or say why none can.
 
-    ``call`` is how the user asked for it, with ``...`` for the path.
+    ``call`` is how the user asked for it, with ``...`` for the path, and ``name`` what one may
+    call such a file.
     """
     if not isinstance(path, str) and not hasattr(path, "__fspath__"):
         raise TypeError(
             f"path is a str or a pathlib.Path, not {type(path).__name__}: {path!r:.60}\n"
-            f"  help: name a file: {_said(call, 'run')}"
+            f"  help: name a file: {_said(call, name)}"
         )
     checked = Path(path)
     if not str(path) or checked.is_dir():
         what = f"{str(checked)!r} is a folder" if str(path) else "the path is empty"
         raise IsADirectoryError(
-            f"{what}: what is written is one file\n  help: name it: {_said(call, checked / 'run')}"
+            f"{what}: what is written is one file\n  help: name it: {_said(call, checked / name)}"
         )
     if not checked.parent.is_dir():
         raise FileNotFoundError(
             f"there is no folder {str(checked.parent)!r} to write {checked.name!r} into\n"
-            "  help: make it first: path.parent.mkdir(parents=True)"
+            f"  help: make it first: pathlib.Path({str(checked.parent)!r}).mkdir(parents=True)"
         )
     return checked
 

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
+from dagron._checks import counted
 from dagron._history import RECORDED, History, Removal
-from dagron._names import plural
+from dagron._names import did_you_mean, plural
 from dagron._node_result import NodeResult
 from dagron._results import SHOWN_TEXT, ExecutionResult, error_text
 from dagron._status import CANCELLED, COMPLETED, FAILED, PENDING, READY, RUNNING, SKIPPED
@@ -27,6 +28,8 @@ def picture_of_result(
     """
     history = result._history
     version = _version(history, when)
+    if fold is not None:
+        counted("fold", fold, least=0)
     at = moment(history, result.dag, None if when == "after" else version)
     results = result.node_results if when == "after" else {}
     drawing = _Drawing(at, results, fold)
@@ -46,7 +49,8 @@ def _version(history: History, when: When) -> int:
             f"  help: {_help(history)}"
         )
     if isinstance(when, str) or not 0 <= when <= history.version:
-        raise ValueError(f"there is no moment {when!r:.60} in this run\n  help: {_help(history)}")
+        help = did_you_mean(when, ("before", "after")) or _help(history)
+        raise ValueError(f"there is no moment {when!r:.60} in this run\n  help: {help}")
     if 0 < when < history.earliest():
         raise ValueError(
             f"what the graph was after {when:,} modifications is not known any more: of what was "
@@ -56,9 +60,11 @@ def _version(history: History, when: When) -> int:
 
 
 def _help(history: History) -> str:
-    first = max(history.earliest(), 1)
-    numbers = f", or a number from {first} to {history.version}" if history.version else ""
-    return f"give 'before' or 'after'{numbers}"
+    first, last = max(history.earliest(), 1), history.version
+    if not last:
+        return "give 'before' or 'after'"
+    numbers = str(last) if first == last else f"a number from {first} to {last}"
+    return f"give 'before', 'after', or {numbers}"
 
 
 class _Drawing:

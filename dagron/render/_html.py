@@ -46,7 +46,12 @@ def save_html(
     fold: int | None,
 ) -> None:
     """Write the page into a file."""
-    checked = checked_path(path, "result.save_html(...)")
+    checked = checked_path(path, "result.save_html(...)", "run.html")
+    if title is not None and not isinstance(title, str):
+        raise TypeError(
+            f"title is a str, not {type(title).__name__}: {title!r:.60}\n"
+            f'  help: write title="Tuesday", for example, or leave it out'
+        )
     write(page_of(result, title, with_results, fold), checked)
 
 

@@ -62,8 +62,13 @@ def _asked(ask: Callable[[], str], value: object) -> str:
     except KeyboardInterrupt:  # of the person who waits for the page
         raise
     except BaseException as broken:
-        kinds = type(value).__name__, type(broken).__name__
-        return "<a {} that cannot be shown: it raised {}>".format(*kinds)
+        return f"<a {_kind_of(value)} that cannot be shown: it raised {_kind_of(broken)}>"
+
+
+def _kind_of(value: object) -> str:
+    # Not ``type(value).__name__``: a metaclass may answer wrongly.
+    name: str = vars(type)["__name__"].__get__(type(value))
+    return name
 
 
 def clipped(text: str, most: int) -> str:

@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 def to_chrome_trace(result: ExecutionResult, path: str | Path) -> None:
     """Write the trace into a file."""
-    checked = checked_path(path, "result.to_chrome_trace(...)")
+    checked = checked_path(path, "result.to_chrome_trace(...)", "run.json")
     write(trace_of(result), checked)
 
 

@@ -31,7 +31,7 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
 from kept import KeptJobs
 from refusals import add_refusals
-from tables import Job
+from tables import Job, failures
 from uploads import Upload, receive
 
 import dagron
@@ -103,10 +103,9 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
 
     @app.post("/jobs/{id}/approve")
     async def approve(run: Found) -> dict[str, Any]:
-        try:
-            run.data.gate.open("by a request")
-        except dagron.GateError as error:
-            raise HTTPException(409, str(error)) from None
+        if "approve" not in run.run.dag or run.state != "running" or run.data.gate.is_decided:
+            raise HTTPException(409, f"the job waits for no approval: it is {run.state}")
+        run.data.gate.open("by a request")
         return run.as_dict()
 
     @app.post("/profile")
@@ -117,7 +116,7 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
             result = await run.wait()
             watch.cancel_scope.cancel()
         if not result.ok:
-            raise HTTPException(422, result.reason or "see POST /jobs for what failed")
+            raise HTTPException(422, result.reason or failures(result))
         report: dict[str, Any] = result["report"].result
         return report
 

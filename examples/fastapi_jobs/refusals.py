@@ -16,9 +16,14 @@ def add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(dagron.UnknownRunError)
     async def refuse_id(request: Request, error: dagron.UnknownRunError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 410 if error.was_forgotten else 404)
+        return JSONResponse({"detail": told(error)}, 410 if error.was_forgotten else 404)
 
     @app.exception_handler(dagron.RegistryFullError)
     @app.exception_handler(dagron.RegistryClosedError)
     async def refuse_job(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
+        return JSONResponse({"detail": told(error)}, 503, {"Retry-After": "5"})
+
+
+def told(error: Exception) -> str:
+    """Return what is wrong, without the lines on what a developer may do about it."""
+    return str(error).partition("\n")[0]

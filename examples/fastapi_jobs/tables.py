@@ -104,3 +104,9 @@ def profile(upload: Upload, table: str) -> dict[str, Any]:
                 dagron.progress(count, note=table)
                 dagron.check_cancelled()  # a thread cannot be stopped from outside
     return {"columns": columns, "rows": count, "empty": empty}
+
+
+def failures(result: dagron.ExecutionResult) -> str:
+    """Return which nodes failed, and why, for people."""
+    failed = [node for node in result.node_results.values() if node.status == "FAILED"]
+    return "; ".join(f"{node.name}: {node.error}" for node in failed)

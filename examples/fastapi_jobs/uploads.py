@@ -57,7 +57,7 @@ def look_at(body: bytes) -> Upload:
     try:
         with zipfile.ZipFile(BytesIO(body)) as archive:
             files = [info for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError):  # of hostile zips
         raise BadUpload(415, "the upload is no zip: send one as the body") from None
     if len(files) > MAX_FILES:
         raise BadUpload(413, f"a zip has at most {MAX_FILES} files, not {len(files):,}")
