@@ -21,6 +21,7 @@ from dagron._modification import DynamicModification
 from dagron._raised import keyboard_interrupt
 from dagron._results import ExecutionResult, error_text
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
+from dagron._threads import ThreadCall
 
 if TYPE_CHECKING:
     from dagron._ledger import Entry, Ledger
@@ -56,9 +57,15 @@ class Durable(Hosting):
         assert journal is not None, "it is asked for where there is one"
         used = [*self._tasks.values(), *(expander.function for expander in expanders.values())]
         modules = {_module_of(function) for function in used}
-        book: Book = await to_thread.run_sync(journal._open, self.id, graph, modules)
+        opening = ThreadCall(self._host, journal._open, self.id, graph, modules)
+        cancelled = await self._in_thread(opening)
+        book: Book | None = opening.value
+        if book is None:
+            raise cancelled or opening.error  # type: ignore[misc]
         is_clean = False
         try:
+            if cancelled is not None:  # and now the run is ours, to be let go
+                raise cancelled
             check_same_graph(book, self.id, graph)
             if book.is_finished:
                 recorded = await to_thread.run_sync(book.result)
@@ -69,7 +76,8 @@ class Durable(Hosting):
             result = await self._main_with_runners()
             assert self._ledger is not None, "the run is on"
             if result.reason is None or self._cut_by_failure:
-                await self._outlast(partial(self._ledger.finish, ending(result)))
+                self._ledger.finish(ending(result))
+                await self._outlast(self._ledger.finished)
             is_clean = True
             return result
         except self._host.cancelled_class:
@@ -100,8 +108,24 @@ class Durable(Hosting):
             self._ledger.ask_to_cancel(name, blame)
         self._opened.set()
 
+    async def _in_thread(self, call: ThreadCall) -> BaseException | None:
+        """Return when this call has ended in a thread; and the cancellation that came meanwhile
+        natively, past all scopes.
+        """
+        try:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(call)
+        except self._host.cancelled_class as cancelled:
+            if not call.forbid():
+                await call.outlast()
+            return cancelled
+        return None
+
     async def _outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
-        """Wait for what ends by itself, also while the caller is cancelled; then raise that."""
+        """Wait for what ends by itself, also while the caller is cancelled; then raise that.
+
+        ``wait`` is called again after a cancellation that came natively.
+        """
         cancelled: BaseException | None = None
         while True:
             try:
@@ -172,7 +196,7 @@ class Durable(Hosting):
         for entry in replay.rest():
             ledger.queue(entry)
         for name, poison in replay.poisoned():
-            self.fail_unstarted(name, poison)
+            self.fail_unstarted(name, poison, facts.attempts[name])
 
     def _fail_with(self, error: BaseException) -> None:
         """End the run with this error."""
@@ -398,8 +422,8 @@ class Durable(Hosting):
         """Record what became of a node, and start what that releases."""
 
     @abstractmethod
-    def fail_unstarted(self, name: str, error: BaseException) -> None:
-        """Fail a node that waits."""
+    def fail_unstarted(self, name: str, error: BaseException, attempts: int = 0) -> None:
+        """Fail a node that waits; ``attempts`` counts those in earlier lives of the run."""
 
     @abstractmethod
     def cancel_node(self, name: str, blame: Blame) -> None:

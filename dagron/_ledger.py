@@ -242,11 +242,15 @@ class Ledger:
         change = None if entry.change is None else written(entry.change)
         self._submit(entry, attempts=count, stored=stored, change=change, detail=detail)
 
-    def note_failed(self, name: str, error: BaseException, *, ends_run: bool) -> None:
+    def note_failed(
+        self, name: str, error: BaseException, attempts: int, *, ends_run: bool
+    ) -> None:
         """Write that a node failed that had not started, if it is not; nobody waits for it."""
         if self.facts is not None and self.facts.has_ended(name, self.seq - 1):
             return
         detail = {"error": self.book.error_row(error), "unstarted": True}
+        if attempts:
+            detail["attempts"] = attempts
         if ends_run:
             detail["ends_run"] = True
         self._note_of_row(Entry(FAILED, None), name, detail)
@@ -432,13 +436,15 @@ class Ledger:
             if not self._answers:
                 await self._heard.wait()
 
-    async def finish(self, detail: dict[str, Any]) -> None:
-        """Write that the run has ended. Raises what goes wrong."""
+    def finish(self, detail: dict[str, Any]) -> None:
+        """Send that the run has ended."""
         entry = Entry(END, None)
         self._append(entry, detail=detail, queued=False)
-        self._heard = Event()
         self._sent = []
         self.book.finish(self._numbered([entry]), self._hear)
+
+    async def finished(self) -> None:
+        """Return when it is written that the run has ended. Raises what went wrong."""
         while not self._answers:
             self._heard = Event()
             await self._heard.wait()

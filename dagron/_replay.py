@@ -83,7 +83,7 @@ class Replayed(Protocol):
 
     def report_entry(self, entry: Entry) -> None: ...
     def cancel_node(self, name: str, blame: Blame) -> None: ...
-    def fail_unstarted(self, name: str, error: BaseException) -> None: ...
+    def fail_unstarted(self, name: str, error: BaseException, attempts: int) -> None: ...
     def has_expander(self, name: str) -> bool: ...
     async def call_expander(self, name: str, value: Any, graph: DAG | None) -> Any:
         """Return what the node's expander returns, under context variables of its own."""
@@ -300,7 +300,7 @@ class Replay:
         error = self._book.error(detail["error"]) if "error" in detail else None
         if detail.get("unstarted"):
             assert error is not None, "it failed"
-            self._run.fail_unstarted(name, error)
+            self._run.fail_unstarted(name, error, detail.get("attempts", 0))
             return
         if row.kind == FAILED:
             self._check_waiting(name)

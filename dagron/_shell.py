@@ -573,16 +573,22 @@ class Shell(Durable):
         for target, error in broken.items():
             self.fail_unstarted(target, error)
 
-    def fail_unstarted(self, name: str, error: BaseException) -> None:
+    def fail_unstarted(self, name: str, error: BaseException, attempts: int = 0) -> None:
         """Fail a node that waits: by the condition on an edge to it, say."""
         if self.scheduler.statuses().get(name) not in WAITING:
             return
         ends_run = self._settings.cancel_on_failure and not self.stopping
         if self._ledger is not None:
-            self._ledger.note_failed(name, error, ends_run=ends_run)
+            self._ledger.note_failed(name, error, attempts, ends_run=ends_run)
         added_by, depth = self.scheduler.origin(name)
         self.results[name] = new_result(
-            name, FAILED, error=error, added_by=added_by, depth=depth, errors=(error,)
+            name,
+            FAILED,
+            error=error,
+            attempts=attempts,
+            added_by=added_by,
+            depth=depth,
+            errors=(error,),
         )
         self._reports.failed(name, error)
         self.scheduler.fail(name)

@@ -159,17 +159,22 @@ class ThreadCall(Call):
                 if scope.cancelled_caught:
                     self._give_up()
         except self._host.cancelled_class:
-            if self._claim.acquire(blocking=False):  # the thread had not begun, and now it cannot
-                self.forbidden = True
+            if self.forbid():
                 raise
             await self.outlast(deadline)
             if not (self._ended and self._host.is_cancelling()):
                 raise
 
+    def forbid(self) -> bool:
+        """Tell whether the thread had not begun: then it cannot any more."""
+        if not self._claim.acquire(blocking=False):
+            return False
+        self.forbidden = True
+        return True
+
     def _give_up(self) -> None:
         """Stop waiting for a thread that is out of time, unless it has just ended."""
-        if self._claim.acquire(blocking=False):
-            self.forbidden = True
+        self.forbid()
         with self._ending:
             self.timed_out = self._abandoned = not self._ended
 

@@ -140,10 +140,10 @@ class Twelve:
     async def execute(self) -> dagron.ExecutionResult:
         return await self._executor().execute(self._tasks())
 
-    def _executor(self) -> dagron.DynamicExecutor:
+    def _executor(self, **options: Any) -> dagron.DynamicExecutor:
         expand_d = self._expand_d if self._threads else self._expand_d_async
         expanders = {"c": self._expand_c, "d": expand_d}
-        return dagron.DynamicExecutor(self.dag, expanders, max_workers=2)
+        return dagron.DynamicExecutor(self.dag, expanders, max_workers=2, **options)
 
     def _tasks(self) -> dict[str, Callable[[], Any]]:
         return {name: self._task(name) for name in self.dag}

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import wraps
 from typing import Any, NamedTuple
 
-from dagron import _hosting, _ledger, _replay, _scheduler, _shell
+from dagron import _durable, _ledger, _replay, _scheduler, _shell
 from dagron.journal import _begun, _claim, _database, _journal, _locks, _store, _writer
 
 ANY = "any"  # the k-th passing of whatever points there are
@@ -139,7 +139,8 @@ def install(death: Death | None) -> Points:
     points.around(_scheduler.Scheduler, "land", "landing in the core")
     points.around(_shell.Shell, "_report", "an outcome is reported")
     points.around(_store.Store, "submit", "rows are submitted")
-    points.around_async(_ledger.Ledger, "finish", "the end is written")
+    points.around(_ledger.Ledger, "finish", "the end is handed over")
+    points.around_async(_ledger.Ledger, "finished", "the end is written")
     points.around_async(_ledger.Ledger, "flush", "all is flushed")
     # The writer's thread.
     points.around(_writer.Writer, "_write", "writing")
@@ -160,7 +161,7 @@ def install(death: Death | None) -> Points:
     points.around(_locks.Hold, "release", "the lock goes")
     points.around(_database.Connection, "close", "a connection is closed")
     # An earlier life.
-    points.around_async(_hosting.Hosting, "_tell_earlier_life", "an earlier life is told")
+    points.around_async(_durable.Durable, "_tell_earlier_life", "an earlier life is told")
     points.around_async(_replay.Replay, "_tell", "a row is told")
     points.around(_replay.Replay, "_land", "it lands again")
     points.around(_ledger.Ledger, "note", "a note on the run")

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,16 @@ class Turns:
         return self.next()
 
 
-def run(kills: int, seed: int, backends: list[str], folder: Path) -> Tally:
+def run(
+    kills: int, seed: int, backends: list[str], folder: Path, widths: Sequence[int] = WIDTHS
+) -> Tally:
     """Kill so many times, and tell what was counted."""
     dice, tally, began = random.Random(seed), Tally(), time.monotonic()
     with Lives() as lives:
         programs = [
             Crashes(lives, folder / str(width), backend, width, tally)
             for backend in backends
-            for width in WIDTHS
+            for width in widths
         ]
         fates = [Fates(crashes, dice) for crashes in programs]
         points = set[str]().union(*(each.points for each in fates))

@@ -16,8 +16,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,8 +31,10 @@ import crash_points
 import crash_program
 import dagron
 from crash_points import Death
-from dagron._rows import BODY, CANCEL, OUTCOMES, VOID, Row
+from dagron import _ledger
+from dagron._rows import BODY, CANCEL, DONE, OUTCOMES, VOID, Row
 from dagron._written import read_graph
+from dagron.journal import _book, _writer
 from dagron.journal._store import Store
 from dagron.journal._values import Values
 
@@ -54,6 +56,7 @@ class Job:
     after_bytes: int | None = None
     after_seconds: float | None = None
     durability: str = "process"
+    sabotage: str | None = None
 
 
 @dataclass
@@ -129,6 +132,8 @@ def _child(job: Job, pipe: int) -> int:
     folder = Path(job.folder)
     effects = os.open(folder / "effects", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     crash_program.witnesses = crash_program.Witnesses(effects, pipe)
+    if job.sabotage is not None:
+        SABOTAGES[job.sabotage]()
     points = crash_points.install(job.death)
     crash_program.write(effects, life=os.getpid())
     try:
@@ -149,6 +154,31 @@ def _child(job: Job, pipe: int) -> int:
         crash_program.write(pipe, failure=traceback.format_exc())
         return 1
     return 0
+
+
+# --- defects, so that it is seen that they are seen ----------------------------------------------
+
+
+def write_nothing() -> None:
+    """What the journal says is written is not."""
+    _writer.statements = lambda flat: []  # type: ignore[assignment]
+
+
+def write_expansions_later() -> None:
+    """A parent is written without its children."""
+    honest = _ledger.written
+    _ledger.written = lambda change, *refer: honest(change) if refer else "{}"  # type: ignore[assignment]
+
+
+def forget_a_node() -> None:
+    """An earlier life is told without the outcome of one node."""
+    honest = _book.Book.rows
+    _book.Book.rows = lambda book: (  # type: ignore[method-assign]
+        row for row in honest(book) if row.node != "from outside" or row.kind != DONE
+    )
+
+
+SABOTAGES = {each.__name__: each for each in (write_nothing, write_expansions_later, forget_a_node)}
 
 
 # --- in the process that asks for lives ----------------------------------------------------------
@@ -355,7 +385,7 @@ def _differences(expected: Any, found: Any) -> Iterator[str]:
 
 # --- runs ----------------------------------------------------------------------------------------
 
-Deaths = Iterator[dict[str, Any]]  # how one life after another ends: fields of `Job`
+CHAIN = 6  # deaths of one run
 
 
 class Crashes:
@@ -372,7 +402,6 @@ class Crashes:
         self.tally = Tally() if tally is None else tally
         self.whole = self._undisturbed()
         assert self.whole.told is not None, self.whole.failure
-        self.seconds = 0.0
 
     def _undisturbed(self) -> Life:
         folder = self._new_folder()
@@ -393,10 +422,24 @@ class Crashes:
         self._count += 1
         folder = self._folder / f"{self._backend}-{self._count}"
         folder.mkdir(parents=True)
+        (folder / "effects").touch()
         return folder
 
     def _live(self, folder: Path, **ends: Any) -> Life:
         return self._lives.live(Job(str(folder), self._backend, self._width, **ends))
+
+    def die(self, deaths: Iterable[Death]) -> list[Death]:
+        """Die each of these deaths, some of them in one run; return those that never came."""
+        waiting, missed = deque(deaths), []
+        while waiting:
+            chain = [waiting.popleft() for _ in range(min(CHAIN, len(waiting)))]
+            died = self.run(*({"death": death} for death in chain)).kills
+            if not died:
+                missed.append(chain.pop(0))
+            waiting.extendleft(reversed(chain[died:]))
+            if self.tally.violations:
+                break
+        return missed
 
     def run(self, *deaths: dict[str, Any], keep: Callable[[Life], object] = id) -> Witness:
         """Live until the run has ended; each life but the last is killed, if it comes so far."""

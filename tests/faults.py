@@ -188,6 +188,15 @@ class Program:
         assert self._process.stdout is not None
         self._out: Iterator[str] = iter(self._process.stdout)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def line(self) -> str:
+        """Return the next line that the program prints."""
+        self._last.append(next(self._out, "").rstrip("\n"))
+        return self._last[-1]
+
     def wait_for(self, line: str) -> None:
         """Return when the program prints this line."""
         for printed in self._out:

@@ -257,7 +257,7 @@ def test_a_thread_that_was_given_up_keeps_its_slot(execute: Way) -> None:
 
     async def winner() -> None:
         await until(timed_out.is_set)
-        await passes(10)
+        await passes(200)  # the node waits for its thread by then
 
     async def after() -> None:
         await passes(10)

@@ -297,6 +297,7 @@ async def test_a_node_at_work_at_every_crash_is_poisoned() -> None:
     error = result["kills"].error
     assert isinstance(error, NodePoisonedError)
     assert (error.node, error.recoveries) == ("kills", 2)
+    assert result["kills"].attempts == 2
     assert "was at work each of the 2 times" in str(error)
     assert result["after"].status == "SKIPPED"
     assert result["other"].status == "COMPLETED"

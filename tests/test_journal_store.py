@@ -7,6 +7,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -876,6 +877,27 @@ def test_an_empty_file_is_a_new_journal(path: Path, store: Store) -> None:
     path.chmod(0o640)
     assert store.claim("nightly", GRAPH, "uid").is_new
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_file_that_was_half_made(path: Path, store: Store, tmp_path: Path) -> None:
+    """Where a process died while it made the file, readers find no runs and change nothing; who
+    writes undoes that, and makes it.
+    """
+    other = tmp_path / "other"
+    with closing(sqlite3.connect(other, isolation_level=None)) as maker:
+        maker.execute("PRAGMA cache_size=1")  # so that it is written before the commit
+        maker.execute("BEGIN IMMEDIATE")
+        maker.execute("CREATE TABLE runs (number)")
+        maker.executemany("INSERT INTO runs VALUES (?)", [("x" * 1000,)] * 100)
+        files = {path: other, Path(f"{path}-journal"): tmp_path / "other-journal"}
+        for target, source in files.items():
+            target.write_bytes(source.read_bytes())
+    before = [file.read_bytes() for file in files]
+    assert before[0]
+    assert store.runs() == []
+    assert [file.read_bytes() for file in files] == before
+    assert write(store, store.claim("run", GRAPH, "uid")) is None
+    assert [run.run_id for run in store.runs()] == ["run"]
 
 
 def test_a_disk_without_shared_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

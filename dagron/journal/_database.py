@@ -103,7 +103,8 @@ def open_writer(path: str, durability: str, busy_timeout: float) -> Connection:
 def open_reader(path: str, busy_timeout: float) -> Connection | None:
     """Open the journal for reading, or return None: there is none, or an empty file.
 
-    Such a connection writes nothing and moves nothing from the WAL into the file.
+    Such a connection writes nothing and moves nothing from the WAL into the file. Nor does it undo
+    what a process had begun that died while it made the file: there is nothing in that yet.
     """
     with _mutex:
         if not _is_something(path):
@@ -114,8 +115,11 @@ def open_reader(path: str, busy_timeout: float) -> Connection | None:
         connection.execute("PRAGMA trusted_schema=OFF")
         if _is_ours(connection):
             return connection
-    except BaseException:
+    except BaseException as error:
         connection.close()
+        is_refused = isinstance(error, sqlite3.Error) and code_of(error) == sqlite3.SQLITE_READONLY
+        if is_refused and _is_half_written(path):
+            return None
         raise
     connection.close()
     return None

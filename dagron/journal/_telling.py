@@ -164,7 +164,13 @@ class Telling:
             error = _unknown_answer(source or "", name)
         added_by, depth = self.scheduler.origin(name)
         self.results[name] = new_result(
-            name, NodeStatus.FAILED, error=error, added_by=added_by, depth=depth, errors=(error,)
+            name,
+            NodeStatus.FAILED,
+            error=error,
+            attempts=detail.get("attempts", 0),
+            added_by=added_by,
+            depth=depth,
+            errors=(error,),
         )
         self.scheduler.fail(name)
         if detail.get("ends_run"):
