@@ -23,7 +23,6 @@ class Admission:
         "_places",
         "_pools",
         "_position",
-        "_posted",
         "_posts",
         "_thread_lane",
         "_workers",
@@ -45,8 +44,8 @@ class Admission:
         self._lanes = lanes
         self._pools = pools
         self._posts = posts  # the slots of each runner that has so many
-        self._posted: set[str] = set()  # the nodes whose last group is the slots of their runner
-        self._groups: dict[str, Needs] = {}  # of the nodes that are in any
+        # Of the nodes that are in any, the slots of their runner last.
+        self._groups: dict[str, Needs] = {}
         self._workers = Pool("max_workers", max_workers)
         self._places = None
         if max_concurrency is not None:
@@ -70,7 +69,6 @@ class Admission:
         needs = tuple(self._pools[group] for group in groups)
         if runner in self._posts:
             needs += (self._posts[runner],)
-            self._posted.add(name)
         if needs:
             self._groups[name] = needs
 
@@ -94,7 +92,6 @@ class Admission:
         """Drop a node that was removed."""
         self._place.pop(name, None)
         self._groups.pop(name, None)
-        self._posted.discard(name)
 
     def take(self, most: int) -> list[str]:
         """Give slots to up to ``most`` nodes whose turn it is, and return them."""
@@ -178,11 +175,9 @@ class Admission:
 
     def leave_runner(self, name: str) -> None:
         """Take back the slot of a runner: the node's body is done, and what follows runs here."""
-        if name in self._posted:
-            self._posted.remove(name)
-            *groups, post = self._groups[name]
-            self._groups[name] = tuple(groups)
-            post.give(self._lanes)
+        *groups, post = self._groups[name]
+        self._groups[name] = tuple(groups)
+        post.give(self._lanes)
 
     def linger(self, name: str) -> None:
         """Note that a node's body goes on beyond its end: its groups' slots stay taken."""

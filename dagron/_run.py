@@ -459,10 +459,11 @@ class _Completed:
 class Completions:
     """An async iterator of ``(name, result)``: see `Run.completed`."""
 
-    __slots__ = ("_cell", "_completed", "_earlier")
+    __slots__ = ("_cell", "_completed", "_earlier", "_results")
 
     def __init__(self, completed: _Completed, results: Mapping[str, NodeResult]) -> None:
         self._completed = completed
+        self._results = results
         self._earlier = deque(results[name] for name in completed.kept)
         self._cell = completed.end_cell
 
@@ -472,20 +473,32 @@ class Completions:
     async def __anext__(self) -> tuple[str, Any]:
         if self._earlier:
             result = self._earlier.popleft()
-            return result.name, await _fetched(result.result)
+            return result.name, await _fetched(result.name, result.result, self._results)
         while self._cell.next is None:
             if self._completed.is_over:
                 raise StopAsyncIteration
             await self._completed.changed()
         cell, self._cell = self._cell, self._cell.next
-        return cell.name, await _fetched(cell.value)
+        return cell.name, await _fetched(cell.name, cell.value, self._results)
 
 
-async def _fetched(value: Any) -> Any:
+async def _fetched(name: str, value: Any, results: Mapping[str, NodeResult]) -> Any:
     """Return the value of a result that stays with its runner; others as they are."""
     if not isinstance(value, Result):
         return value
-    (fetched,) = await value.runner.fetch([value])
+    try:
+        if _is_here(name, results):
+            return results[name].result
+        (fetched,) = await value.runner.fetch([value])
+    except Exception:  # the run may have ended meanwhile: then it has brought the value here
+        if not _is_here(name, results):
+            raise
+        return results[name].result
     if isinstance(fetched, Lost):
         raise fetched.error
     return fetched
+
+
+def _is_here(name: str, results: Mapping[str, NodeResult]) -> bool:
+    record = results.get(name)
+    return record is not None and not isinstance(record.result, Result)

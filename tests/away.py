@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -91,10 +92,11 @@ async def dies(pid: int) -> None:
 
 
 class Odd(Exception):
-    """An error whose arguments are not its parameters: it can be pickled, and not unpickled."""
+    """An error that holds what cannot travel."""
 
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")
+        self.lock = threading.Lock()
 
 
 class Rich(Exception):

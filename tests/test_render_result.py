@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dagron
-from dagron import DynamicModification, DynamicNodeSpec, ExecutionResult, NodePolicy, _history
+from dagron import (
+    DAG,
+    DynamicModification,
+    DynamicNodeSpec,
+    ExecutionResult,
+    NodePolicy,
+    NodeResult,
+    NodeStatus,
+    Place,
+    _history,
+)
 from dagron.render import _svg
 from dagron.render._families import Fold, Outside, folded
 from pictures import (
@@ -835,3 +845,24 @@ def test_a_folded_node_of_the_critical_path_outlines_its_family() -> None:
     (outline,) = [part for part in fold if part.attrib.get("class") == "critical"]
     sizes = [int(part.attrib["width"]) for part in fold if part.tag == outline.tag]
     assert int(outline.attrib["width"]) > max(size for size in sizes[:3])
+
+
+def test_where_nodes_ran_is_in_the_picture() -> None:
+    """A box has the runner's name, a tooltip the worker's; a fold has it if all ran elsewhere."""
+    names = [f"n{number}" for number in range(20)]
+    placed = {
+        name: NodeResult(name, NodeStatus.COMPLETED, attempts=1, place=Place("big", "w1"))
+        for name in ("a", *names)
+    }
+    builder = DAG.builder().add_node("a").add_node("b")
+    dag = builder.build().apply(
+        DynamicModification([DynamicNodeSpec(name, len, ["a"]) for name in names]), by="a"
+    )
+    here = {"b": NodeResult("b", NodeStatus.COMPLETED, attempts=1)}
+    result = ExecutionResult({**placed, **here}, dag)
+    text = result.to_svg()
+    assert text.count(">on big<") >= 1
+    assert "worker: w1" in text
+    assert "on big" in result.to_mermaid()
+    assert "on big" in result.to_dot()
+    assert "on big" not in ExecutionResult(here, DAG.builder().add_node("b").build()).to_svg()

@@ -351,6 +351,21 @@ async def test_results_are_passed_as_they_are_kept() -> None:
     assert [result[name].result for name in "abc"] == [1, 2, 3]
 
 
+async def test_a_reader_who_is_late_gets_the_values() -> None:
+    """Who reads completions after the run has ended, and its runner was left, gets all values."""
+    on = Keeping()
+    dag = graph("a>b", a=None, b=None)
+    executor = DynamicExecutor(dag, runners={"there": on}, runner="there")
+    with anyio.fail_after(GUARD):
+        async with executor.start({"a": one, "b": lambda a: a + 1}) as run:
+            early = run.completed()
+            first = await anext(early)
+        assert on.left == 1
+        late = [first, *[pair async for pair in early]]
+        assert late == [pair async for pair in run.completed()] == [("a", 1), ("b", 2)]
+    assert on.fetched == [[1], [1, 2]]
+
+
 async def test_a_value_that_is_lost_fails_the_node_that_needs_it_here() -> None:
     """Its dependents here fail with what the runner says; to ask for it raises that, too."""
     on = Keeping(fetch=lambda value: Lost(WorkerLostError("it went with its worker")))

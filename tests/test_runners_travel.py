@@ -75,12 +75,14 @@ def test_each_call_has_a_context_of_its_own() -> None:
         VARIABLE.set("changed")
         return seen
 
-    def run() -> None:
+    def send() -> bytes:
         VARIABLE.set("somebody")
-        assert made(change, carry=[VARIABLE, MODULE]) == ("somebody", "unset")
-        assert VARIABLE.get() == "somebody"
+        return packed(call(change), "asyncio", [VARIABLE, MODULE])[0]
 
-    Context().run(run)
+    pickled = Context().run(send)
+    for _ in range(2):
+        value, _ = perform(pickled, (), Host(print), "there", portable)
+        assert value == ("somebody", "unset")
     assert VARIABLE.get() == "nobody"
 
 
