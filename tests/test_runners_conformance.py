@@ -35,6 +35,7 @@ from away import (
     sleeping,
     two,
 )
+from books import MemoryJournal
 from controls import graph, statuses
 from dagron import (
     DAG,
@@ -1066,3 +1067,39 @@ async def test_an_error_that_cannot_travel_fails_its_node(place: Place) -> None:
         assert "in fail" in "".join(error.__notes__)
     else:
         assert isinstance((await ran(place, {"a": fail}))["a"].error, Odd)
+
+
+# --- durable runs --------------------------------------------------------------------------------
+
+
+async def test_a_journal_has_what_ran_there(place: Place, marks: Marks) -> None:
+    """What nodes come to there is written, also what would stay away; a run that was cut off goes
+    on here, and runs no node again whose result was written.
+    """
+
+    def counted(name: str, value: Any) -> Any:
+        marks.add(name)
+        return value
+
+    def expand(name: str, found: list[int]) -> DynamicModification:
+        return DynamicModification(
+            [spec(f"n{i}", partial(counted, f"n{i}", i), "ask", dependents=["sum"]) for i in found]
+        )
+
+    def total(inputs: dict[str, Any]) -> int:
+        return sum(value for name, value in inputs.items() if name != "ask")
+
+    tasks = {"ask": partial(counted, "ask", [1, 2, 3]), "sum": total}
+    dag = graph("ask>sum", ask=None, sum=None)
+    journal = MemoryJournal()
+    policy = place.policy(resources={}) if place.is_away else NodePolicy()
+    with guarded():
+        executor = place.executor(dag, {"ask": expand}, journal=journal, policy=policy)
+        whole = await executor.execute(tasks, run_id="a")
+        page = journal.pages["a"]
+        assert [row.value is not None for row in page.rows if row.kind == "done"] == [True] * 5
+        journal.pages["a"] = page.cut(len(page.rows) - 2)  # without the sum and the end
+        here = DynamicExecutor(dag, {"ask": expand}, journal=journal)
+        again = await here.execute(tasks, run_id="a")
+    assert whole["sum"].result == again["sum"].result == 6
+    assert [marks.count(name) for name in ("ask", "n1", "n2", "n3")] == [1, 1, 1, 1]
