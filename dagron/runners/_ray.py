@@ -160,6 +160,8 @@ class RayRunner:
         except RayError as error:
             raise self._failure(call.node, error) from error
         except BaseException:
+            # Once, and by force: a second cancel, of a task that has ended by then, makes Ray abort
+            # the program ("Tried to complete task that was not pending").
             ray.cancel(ending, force=True)
             raise
         call.line.placed(outcome.worker)
