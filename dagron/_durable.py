@@ -13,7 +13,7 @@ from anyio import CancelScope, to_thread
 from dagron._blame import Blame, Why
 from dagron._current import InContext, NodeHost, current_node
 from dagron._drains import Drained
-from dagron._errors import RunnerLostError, UnstorableError
+from dagron._errors import Cancelled, RunnerLostError, UnstorableError
 from dagron._graph import DAG
 from dagron._hosting import Hosting
 from dagron._keep import Fold
@@ -80,10 +80,7 @@ class Durable(Hosting):
                 await self._outlast(self._ledger.finished)
             is_clean = True
             return result
-        except self._host.cancelled_class:
-            is_clean = self._failure is None
-            raise
-        except (KeyboardInterrupt, RunnerLostError):
+        except (self._host.cancelled_class, Cancelled, KeyboardInterrupt, RunnerLostError):
             is_clean = self._failure is None
             raise
         finally:

@@ -18,7 +18,7 @@ from anyio import (
     get_current_task,
 )
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled, current_token
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled, current_token
 
 from dagron._around import Around, puts_around
 from dagron._away import Away, entered, refuse_grow
@@ -31,7 +31,7 @@ from dagron._collect import collect
 from dagron._conditions import Conditions
 from dagron._current import Here, NodeHost, check_calling_thread, here
 from dagron._drains import Drain, Drained, Drains
-from dagron._errors import RunnerLostError, TaskSignatureError
+from dagron._errors import Cancelled, RunnerLostError, TaskSignatureError
 from dagron._family import Tally
 from dagron._graph import DAG
 from dagron._growing import Grow, Growing
@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 # Where nodes do not end at once, the batches grow: then it is better to have started them.
 BATCH = 32
 LARGEST_BATCH = 256
+
+LATEST_CANCELLATION = 10  # passes of the loop; anyio repeats a cancellation in each of them
 
 WORKER = "dagron worker"  # the name of a task that waits for a draining thread
 
@@ -94,6 +96,7 @@ class Hosting(ABC):
         "_host",
         "_host_task",
         "_interrupt",
+        "_is_cut_off",
         "_lanes",
         "_ledger",
         "_limited",
@@ -221,6 +224,7 @@ class Hosting(ABC):
         self._deadline = inf  # on the loop's clock
         self._cut: str | None = None  # why the run is ended, as a result, before all nodes are
         self.stopping = False
+        self._is_cut_off = False  # a node has heard of the caller's cancellation
         self.is_over = False
         # Of the nodes in flight; None for one that is in a draining thread.
         self._handles: dict[str, TaskHandle[None] | None] = {}
@@ -350,7 +354,7 @@ class Hosting(ABC):
             spawn=self._spawn_drain,
             end=self._end_drained,
             leave=self._leave_drain,
-            halt=self._halt,
+            halt=self._cut_off,
             wake=self._wake_up,
         )
         self._reports = Reports(self.id, self.stream, self._handles, host.call_soon, self._look)
@@ -468,6 +472,10 @@ class Hosting(ABC):
             raise self._lost
         if self._bug is None and (self._handles or self.drains.threads):
             raise broken_open(None, [*self._handles] or [WORKER])
+        if self._bug is None and self._is_cut_off:
+            self._notice_deadline()
+            if self._cut is None:
+                await self._be_cancelled()
         if self._bug is None:
             try:
                 self._notice_deadline()
@@ -506,7 +514,7 @@ class Hosting(ABC):
                 self._admit()
                 if self.scheduler.retention.spare:
                     self._forget_spare()
-                if not self.scheduler.unfinished:
+                if not self.scheduler.unfinished or self._is_cut_off:
                     self.drains.stop()
                     return
                 await self._wake.wait()
@@ -653,6 +661,22 @@ class Hosting(ABC):
         """End the run: what was to run there cannot, and is cancelled."""
         self._lost = self._lost or error
         self._cut_short(str(error).partition("\n")[0])
+
+    def _cut_off(self) -> None:
+        """Take from a node that the caller is being cancelled: the host may hear of it later."""
+        self._is_cut_off = True
+        self._halt()
+        self._wake_up()
+
+    async def _be_cancelled(self) -> None:
+        """Raise the caller's cancellation, of which a node has heard.
+
+        It reaches this task in one of the next passes of the loop; or never: on asyncio, where a
+        thread has called us, and the scope of that thread's own call is over.
+        """
+        for _ in range(LATEST_CANCELLATION):
+            await checkpoint()
+        raise Cancelled("the node whose thread has called this run is being cancelled")
 
     def _stop(self) -> None:
         """Cancel everything: `main` says afterwards why."""

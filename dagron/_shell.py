@@ -619,7 +619,7 @@ class Shell(Durable):
         """
         if is_cancellation(error, self._host.cancelled_class) and self._host.is_cancelling():
             if name not in self._to_cancel:
-                self._halt()  # the host may hear of it later than this node
+                self._cut_off()
             self._conclude(name, CANCELLED, value, None, seconds, started_at)
             return False
         cancelled = (self._host.cancelled_class, Cancelled)
