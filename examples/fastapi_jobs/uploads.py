@@ -59,6 +59,8 @@ def look_at(body: bytes) -> Upload:
             files = [info for info in archive.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError):  # of hostile zips
         raise BadUpload(415, "the upload is no zip: send one as the body") from None
+    if not all(info.filename for info in files):
+        raise BadUpload(415, "the upload is no zip: send one as the body")
     if len(files) > MAX_FILES:
         raise BadUpload(413, f"a zip has at most {MAX_FILES} files, not {len(files):,}")
     if sum(info.file_size for info in files) > MAX_UNPACKED:
