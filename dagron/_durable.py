@@ -6,18 +6,19 @@ See `Ledger` for when an outcome counts, and `Replay` for how an earlier life is
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from anyio import CancelScope, to_thread
 
-from dagron._blame import Blame, Why
+from dagron._blame import Blame, Why, ended_by
 from dagron._current import InContext, NodeHost, current_node
 from dagron._drains import Drained
 from dagron._errors import Cancelled, RunnerLostError, UnstorableError
 from dagron._graph import DAG
 from dagron._hosting import Hosting
 from dagron._keep import Fold
-from dagron._modification import DynamicModification
+from dagron._modification import DynamicModification, touches_others
 from dagron._raised import keyboard_interrupt
 from dagron._results import ExecutionResult, error_text
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
@@ -84,7 +85,10 @@ class Durable(Hosting):
             is_clean = self._failure is None
             raise
         finally:
-            await self._outlast(partial(to_thread.run_sync, partial(book.release, clean=is_clean)))
+            await self._released(book, clean=is_clean)
+
+    async def _released(self, book: "Book", *, clean: bool) -> None:
+        await self._outlast(partial(to_thread.run_sync, partial(book.release, clean=clean)))
 
     def _begin_ledger(self, book: "Book") -> None:
         from dagron._ledger import Ledger
@@ -95,15 +99,14 @@ class Durable(Hosting):
             report=self.report_entry,
             cancel=self._cancel_entry,
             attempts=self._attempts_of,
+            at_work=self._at_work,
+            is_last_straw=self._is_last_straw,
             wake=self._wake_up,
             call_soon=self._host.call_soon,
             fail=self._fail_with,
         )
         self.growing.ledger = self._ledger
         self.drains.on_begin = self._begin_first
-        for name, blame in self._asked.items():
-            self._ledger.ask_to_cancel(name, blame)
-        self._opened.set()
 
     async def _in_thread(self, call: ThreadCall) -> BaseException | None:
         """Return when this call has ended in a thread; and the cancellation that came meanwhile
@@ -144,10 +147,14 @@ class Durable(Hosting):
 
         assert self._ledger is not None, "the run has a journal"
         ledger, book = self._ledger, self._ledger.book
-        if book.is_new:
+        if not book.last_seq:  # it is new, or the process died before this was written
             policy = self._settings.policy
             default = {} if policy is None else {"policy": written_policy(policy)}
             ledger.note(LIFE, {"keep": self._settings.keep, **default})
+            if self._asked:
+                self._open_to_others(ledger)
+                await ledger.flush()  # so that nodes which are to be cancelled do not begin
+            self._open_to_others(ledger)
             return
         try:
             facts = await to_thread.run_sync(Facts, book.rows(), book.in_flight, self._retries)
@@ -156,8 +163,11 @@ class Durable(Hosting):
             self.slots.is_free = True
             await replay.run(book.rows())
         except BaseException as error:
+            self._halt()  # whoever goes on is cancelled, and has not failed
             for name in [name for name, handle in self._handles.items() if handle is None]:
                 self._forget_recalled(name)
+            for entry in () if self._replay is None else self._replay.rest():
+                ledger.lose(entry, Cancelled("the run was ended while an earlier life was told"))
             if not isinstance(error, Exception):
                 raise
             ledger.give_up(error, [])
@@ -167,6 +177,7 @@ class Durable(Hosting):
             ledger.intercept = ledger.facts = None
             self._replay = None
         self._begin_another_life(ledger, replay)
+        self._open_to_others(ledger)
         # Nothing begins before this life is written: a node that kills the process at once would
         # not have been at work in it, and be tried for ever.
         await ledger.flush()
@@ -190,10 +201,39 @@ class Durable(Hosting):
             ledger.void(row)
         for entry, refusal in replay.refused:
             ledger.refuse(entry, refusal)
+        if self._cut is not None:  # a failure had ended the run: nobody goes on
+            self._halt()
         for entry in replay.rest():
-            ledger.queue(entry)
+            if self._cut is None:
+                ledger.queue(entry)
+            else:
+                ledger.lose(entry, Cancelled(self._cut))
         for name, poison in replay.poisoned():
             self.fail_unstarted(name, poison, facts.attempts[name])
+        for name, blame in replay.cancels.items():
+            self.cancel_node(name, blame)
+
+    def _end_by_failure(self, name: str) -> None:
+        """End the run as a result, by the failure of this node.
+
+        One that is told from an earlier life lets all of that be told: what was at work then has
+        its own end.
+        """
+        self._cut_by_failure = True
+        if self._replay is None:
+            self._cut_short(ended_by(name))
+            return
+        self._cut = self.stream.cut = ended_by(name)
+        self._replay.recall_unfinished()
+        self.scheduler.cancel_rest()
+        self.stream.catch_up()
+
+    def _open_to_others(self, ledger: "Ledger") -> None:
+        """Let outsiders have a say, and write what they asked for before."""
+        for name, blame in self._asked.items():
+            ledger.ask_to_cancel(name, blame)
+        self._asked.clear()
+        self._opened.set()
 
     def _fail_with(self, error: BaseException) -> None:
         """End the run with this error."""
@@ -243,7 +283,11 @@ class Durable(Hosting):
             error is not None and keyboard_interrupt(error) is not None
         )
         if self._ledger is None or is_cut_off:
-            self._report(name, status, value, error, seconds, started_at, reason, ends_run)
+            report = partial(
+                self._report, name, status, value, error, seconds, started_at, reason, ends_run
+            )
+            if self._ledger is None or not self._ledger.hold(report):
+                report()
             return
         from dagron._ledger import Entry
         from dagron._rows import OUTCOME_OF
@@ -291,8 +335,14 @@ class Durable(Hosting):
         )
 
     def _land_entry(
-        self, by: str | None, modification: DynamicModification, *, settled: bool = False
+        self,
+        by: str | None,
+        modification: DynamicModification,
+        *,
+        settled: bool = False,
+        expected: int | None = None,
     ) -> int:
+        self.check_version(expected)  # again: others have landed while this was written
         self._land(by, modification, settled=settled)
         return self.scheduler.version
 
@@ -304,6 +354,29 @@ class Durable(Hosting):
     def _attempts_of(self, name: str) -> tuple[int, list[BaseException]]:
         note = self.bodies.notes.get(name)
         return self.attempt_of(name), [] if note is None else note.errors
+
+    def _is_last_straw(self, entry: "Entry") -> bool:
+        """Tell whether the failure of this node ends the run; then nothing begins any more."""
+        is_last = (
+            self._settings.cancel_on_failure
+            and not self.stopping
+            and entry.name not in self._to_cancel
+        )
+        if is_last:
+            self._halt()
+        return is_last
+
+    def _at_work(self, change: DynamicModification) -> list[str]:
+        """Return the running nodes that a modification would remove, or let wait for others."""
+        if not touches_others(change):
+            return []
+        names = dict.fromkeys(change.remove_nodes)
+        for target in chain.from_iterable(spec.dependents for spec in change.add_nodes):
+            names[target] = None
+        for _, target in chain(change.add_edges, change.remove_edges):
+            names[target] = None
+        statuses = self.scheduler.statuses()
+        return [name for name in names if statuses.get(name) is RUNNING]
 
     def has_expander(self, name: str) -> bool:
         return name in self._expanders
@@ -328,9 +401,12 @@ class Durable(Hosting):
         if self.scheduler.statuses().get(entry.name) is RUNNING:
             self.report_entry(entry)
 
-    def recall_attempts(self, name: str, attempts: int, errors: list[BaseException]) -> None:
+    def recall_attempts(
+        self, name: str, attempts: int, before: int, errors: list[BaseException]
+    ) -> None:
         note = self.bodies.note(name)
         note.attempts = attempts
+        note.before = before
         note.errors = errors
 
     def recall_crash(self, name: str, attempts: int, recoveries: int) -> None:
@@ -338,11 +414,22 @@ class Durable(Hosting):
         note.before = attempts
         note.failed_before = attempts - recoveries if recoveries else 0
 
-    def recall_landing(self, by: str | None, change: DynamicModification, *, settled: bool) -> None:
+    def recall_landing(
+        self,
+        by: str | None,
+        change: DynamicModification,
+        *,
+        settled: bool,
+        expected: int | None,
+    ) -> None:
         policy = self._policies.get(by) if by is not None else None
         if by is not None and policy is not None and isinstance(policy.keep, Fold):
             self.growing.begin(by, policy.keep)
+        self.check_version(expected)
         self._land(by, change, settled=settled)
+
+    def recall_growing(self, name: str) -> None:
+        self.growing.count_children(name)
 
     def _forget_recalled(self, name: str) -> None:
         self._report(name, CANCELLED, None, None, 0.0, None)
@@ -417,6 +504,10 @@ class Durable(Hosting):
         ends_run: bool = False,
     ) -> None:
         """Record what became of a node, and start what that releases."""
+
+    @abstractmethod
+    def check_version(self, expected: int | None) -> None:
+        """Raise `ModificationError` where the graph has another version by now."""
 
     @abstractmethod
     def fail_unstarted(self, name: str, error: BaseException, attempts: int = 0) -> None:

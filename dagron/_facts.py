@@ -54,7 +54,8 @@ class Facts:
         self.unstarted: dict[str, Mapping[str, Any]] = {}  # how nodes failed that had not started
         self.settings: Mapping[str, Any] = NOTHING  # of the first life
         self.end: Mapping[str, Any] | None = None  # of the run, if it has one
-        self._bodies: set[str] = set()
+        self._bodies: dict[str, int] = {}  # the last rows that say that a task has returned
+        self._lives: list[int] = []  # where they begin
         self.last = 0
         for row in rows:
             self.last = row.seq
@@ -69,12 +70,14 @@ class Facts:
         self.end = detail if row.kind == END else None
         if row.kind in OUTCOMES and name is not None:
             self.ends[name] = (row.seq, row.kind)
+            self.attempts.pop(name, None)  # the row counts them
             if "version" in detail:
                 self.versions.add(detail["version"])
             if row.kind == FAILED and detail.get("unstarted"):
                 self.unstarted[name] = detail
         elif row.kind == BODY and name is not None:
-            self._bodies.add(name)
+            self._bodies[name] = row.seq
+            self.attempts.pop(name, None)
             if "version" in detail:
                 self.versions.add(detail["version"])
         elif row.kind == STEP and name is not None:
@@ -87,7 +90,8 @@ class Facts:
         elif row.kind == RETRY:
             self._forgive()
         elif row.kind == LIFE:
-            if row.seq == 1:
+            self._lives.append(row.seq)
+            if "keep" in detail:
                 self.settings = detail
             self._note_crash(detail.get("in_flight", {}))
 
@@ -108,9 +112,34 @@ class Facts:
         """Tell whether it is written what became of the node, after that row."""
         return name in self.ends and self.ends[name][0] > seq
 
+    def ended_next(self, name: str, seq: int) -> bool:
+        """Tell whether a node that was at work at that row ended after it in the same life.
+
+        Else it was tried again in a later one, and waited for that meanwhile.
+        """
+        if not self.has_ended(name, seq):
+            return False
+        return not any(seq < life < self.ends[name][0] for life in self._lives)
+
     def ended_after(self, seq: int) -> Iterator[str]:
         """Yield the nodes of which it is written after that row what became of them."""
         return (name for name, (end, _) in self.ends.items() if end > seq)
+
+    def went_on(self, row: Row) -> bool:
+        """Tell whether a node whose task had returned, as this row says, went on right then.
+
+        Else the process died, and the node waited for its turn in another life.
+        """
+        name = row.node
+        if name is None or self._bodies.get(name) != row.seq:
+            return False
+        has_ended = self.has_ended(name, row.seq) and self.ends[name][1] == DONE
+        return has_ended or self.steps.get(name, 0) > row.seq
+
+    def goes_on_after(self, name: str, seq: int) -> bool:
+        """Tell whether a node whose task had returned adds others after that row."""
+        step = self.steps.get(name, 0)
+        return step > seq and step > self._bodies.get(name, step)
 
     def counts(self, row: Row) -> bool:
         """Tell whether this row says what became of its node."""

@@ -181,7 +181,7 @@ class Growing:
         exhausted.
         """
         self.end_task(name)
-        self._begin(name)
+        self.count_children(name)
         self.values[name] = value
         if self.ledger is not None:
             self.ledger.go_on(name)
@@ -283,7 +283,7 @@ class Growing:
 
     def handle(self, name: str) -> Grow:
         """Return what the task of a node adds nodes with."""
-        self._begin(name)
+        self.count_children(name)
         return Grow(self, name, self._grown.setdefault(name, Lock()))
 
     def is_over(self, name: str, turn: Lock) -> bool:
@@ -319,19 +319,29 @@ class Growing:
 
     # -- room
 
-    def _begin(self, name: str) -> None:
+    def count_children(self, name: str) -> None:
         """Count the node's children from now on."""
         self._core(self._scheduler.offspring.begin, name)
         self._bodies.note(name)  # so that its end is reported in full
 
-    async def _wait_for_room(self, name: str, limit: int) -> None:
+    async def _wait_for_room(self, name: str, window: int) -> None:
+        """Return when there is room in the node's window.
+
+        While an earlier life is told again there is, as long as it tells more of the node: that
+        went on when it was recorded, and children for which it waited then may be tried again
+        later.
+        """
+        if self.ledger is not None and self.ledger.tells_more_of(name):
+            await self._heed_cancellation(name)
+        else:
+            await self._wait_until_fewer(name, window)
+
+    async def _wait_until_fewer(self, name: str, limit: int) -> None:
         """Return when fewer than ``limit`` children are unfinished, or the node has ended.
 
         The node's own task waits without any slots; another one cannot give them away.
         """
         await self._heed_cancellation(name)
-        if self._slots.is_free and limit > 1:
-            return  # as it did when that was recorded, whatever the window was then
         if self._core(self._scheduler.offspring.wait, name, limit):
             return
         room = _Room()
@@ -419,7 +429,7 @@ class Growing:
     def begin(self, name: str, fold: Fold) -> None:
         """Fold the results of the node's children from now on."""
         if name not in self.folds:
-            self._begin(name)
+            self.count_children(name)
             self.folds[name] = _Folding(fold)
 
     async def finish(self, name: str, value: Any) -> None:
@@ -429,7 +439,7 @@ class Growing:
             self.end_task(name)
             if self.ledger is not None:
                 self.ledger.go_on(name)
-            await self._wait_for_room(name, 1)
+            await self._wait_until_fewer(name, 1)
             self.values[name] = value = folding.value
             if self.ledger is not None:
                 self.ledger.keep_folded(name, value)

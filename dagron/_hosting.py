@@ -514,7 +514,8 @@ class Hosting(ABC):
                 self._admit()
                 if self.scheduler.retention.spare:
                     self._forget_spare()
-                if not self.scheduler.unfinished or self._is_cut_off:
+                is_done = not self.scheduler.unfinished
+                if self._is_cut_off or (is_done and not (self._ledger and self._ledger.is_busy)):
                     self.drains.stop()
                     return
                 await self._wake.wait()
@@ -641,17 +642,13 @@ class Hosting(ABC):
             self._cut_short(f"the run's timeout of {self._timeout:g} s was over")
 
     def _cut_short(self, reason: str) -> None:
-        """End the run as a result: what has not finished is cancelled.
-
-        While an earlier life is told again, all of it is: what was at work then has its own end.
-        """
+        """End the run as a result: what has not finished is cancelled."""
         self._cut = self.stream.cut = reason
-        if self._replay is None:
-            self._stop()
+        self._stop()
+        if self._replay is not None:
+            return  # it ends at its next step, and must find nothing cancelled until then
         try:
             self._settle()
-            if self._replay is not None:
-                self._replay.recall_unfinished()
             self.scheduler.cancel_rest()
         except Exception as bug:
             self._crash(bug)

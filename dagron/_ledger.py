@@ -18,7 +18,7 @@ from anyio import Event
 
 from dagron._blame import Blame, blame_row
 from dagron._errors import GraphMismatchError, ModificationError
-from dagron._facts import ALL_TAKEN, Answers, Facts
+from dagron._facts import ALL_TAKEN, Answers, Facts, detail_of
 from dagron._landing import copied
 from dagron._modification import DynamicModification
 from dagron._node_result import EXPANDER_FAILED
@@ -53,6 +53,7 @@ class Entry:
         "ended",
         "ends_run",
         "error",
+        "expected",
         "kind",
         "name",
         "reason",
@@ -93,6 +94,7 @@ class Entry:
         self.settled = settled  # see `Scheduler.land`
         self.ended = ended  # somebody waits for it
         self.version = 0  # of the graph, when it had landed
+        self.expected: int | None = None  # its version, when it is to land
         self.row: Row | None = None
 
     def end(self, error: BaseException | None = None) -> None:
@@ -120,8 +122,10 @@ class Ledger:
     """What one run writes into its journal, and what it is told when that is safe.
 
     ``land`` lands a modification, ``report`` reports an outcome, ``cancel`` cancels a node,
-    ``attempts`` tells how often a node was tried and what became of that, ``wake`` lets the pacer
-    take its turn, soon and from any thread, and ``fail`` ends the run.
+    ``attempts`` tells how often a node was tried and what became of that, ``at_work`` which running
+    nodes a modification would hold back, ``is_last_straw`` whether a failure ends the run, so that
+    nothing begins any more, ``wake`` lets the pacer take its turn, soon and from any thread, and
+    ``fail`` ends the run.
     """
 
     def __init__(
@@ -132,6 +136,8 @@ class Ledger:
         report: Callable[[Entry], None],
         cancel: Callable[[Entry], None],
         attempts: Callable[[str], tuple[int, list[BaseException]]],
+        at_work: Callable[[DynamicModification], list[str]],
+        is_last_straw: Callable[[Entry], bool],
         wake: Callable[[], object],
         call_soon: Callable[..., object],
         fail: Callable[[BaseException], None],
@@ -141,6 +147,8 @@ class Ledger:
         self._report = report
         self._cancel = cancel
         self._attempts = attempts
+        self._at_work = at_work
+        self._is_last_straw = is_last_straw
         self._wake = wake
         self._call_soon = call_soon
         self._fail = fail
@@ -154,6 +162,8 @@ class Ledger:
         self._answers: deque[BaseException | None] = deque()  # of the writer
         self._heard: Event | None = None  # somebody waits until all is written
         self.error: BaseException | None = None
+        self._last_straw: Entry | None = None  # a failure that ends the run, on its way
+        self._held: list[Callable[[], object]] = []
         # While a replay is on, it takes what nodes do: see `Replay`.
         self.intercept: Callable[[Entry], bool] | None = None
         self.facts: Facts | None = None  # of the life that is told again
@@ -168,11 +178,15 @@ class Ledger:
         if name not in self.bodies:  # else it is an earlier life's
             self.bodies[name] = Body(self.book.dump(value, name), seconds, started_at)
 
-    def recall(self, row: Row, version: int | None) -> None:
-        """Take what an earlier life has kept of a node that goes on."""
+    def recall(self, row: Row, version: int | None, *, goes_on: bool = False) -> None:
+        """Take what an earlier life has kept of a node.
+
+        A node that ``goes_on`` did so then; one that does now says so in a row of its own, for the
+        graph may have changed around it meanwhile.
+        """
         assert row.node is not None, "it is a node's"
         self.bodies[row.node] = body = Body(row.value or b"", row.seconds or 0.0, row.started)
-        body.is_written = row.kind == BODY  # another row may not count any more
+        body.is_written = goes_on
         body.version = version
 
     def keep_folded(self, name: str, value: Any) -> None:
@@ -193,7 +207,19 @@ class Ledger:
                 detail["version"] = body.version
             self._append(entry, attempts=count, stored=body.stored, detail=detail)
 
-    async def land(self, name: str | None, change: DynamicModification, *, settled: bool) -> int:
+    def tells_more_of(self, name: str) -> bool:
+        """Tell whether an earlier life, which is being told again, goes on with this node."""
+        facts, seq = self.facts, self.seq
+        return facts is not None and (facts.steps.get(name, 0) > seq or facts.has_ended(name, seq))
+
+    async def land(
+        self,
+        name: str | None,
+        change: DynamicModification,
+        *,
+        settled: bool,
+        expected: int | None = None,
+    ) -> int:
         """Return when a modification is written and has landed; raises what landing it raises."""
         change = copied(change, name)  # what is written is what will land
         text = None
@@ -204,7 +230,9 @@ class Ledger:
         entry = Entry(
             OUTSIDE if name is None else STEP, name, change=change, settled=settled, ended=Event()
         )
-        self._submit(entry, change=text or written(change))
+        entry.expected = expected
+        detail = {} if expected is None else {"expected": expected}
+        self._submit(entry, change=text or written(change), detail=detail)
         assert entry.ended is not None, "it was made with one"
         await entry.ended.wait()
         if entry.error is not None:
@@ -241,6 +269,23 @@ class Ledger:
                 detail["folded"] = body.folded.hex()
         change = None if entry.change is None else written(entry.change)
         self._submit(entry, attempts=count, stored=stored, change=change, detail=detail)
+
+    def hold(self, report: Callable[[], object]) -> bool:
+        """Let a node that ends with the run be reported after the failure that ends it.
+
+        Tells whether there is one on its way.
+        """
+        if self._last_straw is None:
+            return False
+        self._held.append(report)
+        return True
+
+    def _let_go(self, entry: Entry) -> None:
+        if entry is self._last_straw:
+            self._last_straw = None
+            held, self._held = self._held, []
+            for report in held:
+                report()
 
     def note_failed(
         self, name: str, error: BaseException, attempts: int, *, ends_run: bool
@@ -314,8 +359,10 @@ class Ledger:
     def queue(self, entry: Entry) -> None:
         """Send an entry with the next transaction."""
         if self.error is not None:
-            self._lose(entry, self.error)
+            self.lose(entry, self.error)
             return
+        if entry.ends_run:
+            self._last_straw = entry
         self._pending.append(entry)
         self._wake()
 
@@ -332,8 +379,13 @@ class Ledger:
         for entry in entries:
             assert entry.row is not None, "it was made when the entry was"
             self._seq += 1
-            entry.row = entry.row._replace(seq=self._seq)
-            rows.append(entry.row)
+            entry.row = row = entry.row._replace(seq=self._seq)
+            if entry.change is not None and (names := self._at_work(entry.change)):
+                # It will be refused; but the process may die before that is written, when it is
+                # written already what became of those.
+                detail = json.dumps({**detail_of(row), "at_work": names})
+                entry.row = row = row._replace(detail=detail)
+            rows.append(row)
         return rows
 
     def _hear(self, error: BaseException | None) -> None:
@@ -366,15 +418,16 @@ class Ledger:
         self._pending.clear()
         self._fail(error)
         for entry in lost:
-            self._lose(entry, error)
+            self.lose(entry, error)
 
-    def _lose(self, entry: Entry, error: BaseException) -> None:
+    def lose(self, entry: Entry, error: BaseException) -> None:
         """Let who waits for an entry know that it will not happen: its node ends with the run."""
         if entry.ended is not None:
             entry.end(error)
         elif entry.name is not None and entry.kind in OUTCOMES:
             entry.kind, entry.error, entry.blame = CANCELLED, None, None
             self._report(entry)
+            self._let_go(entry)
 
     # -- what is written happens
 
@@ -389,9 +442,12 @@ class Ledger:
         elif entry.kind is FAILED or entry.kind is CANCELLED:
             if entry.name is not None:
                 self._report(entry)
+                self._let_go(entry)
         elif entry.kind is STEP or entry.kind is OUTSIDE:
             try:
-                entry.version = self._land(entry.name, entry.change, settled=entry.settled)
+                entry.version = self._land(
+                    entry.name, entry.change, settled=entry.settled, expected=entry.expected
+                )
             except ModificationError as error:
                 assert entry.row is not None, "it was written"
                 self.void(entry.row)
@@ -418,6 +474,7 @@ class Ledger:
         forget_our_frames(error)
         entry.kind, entry.error, entry.change = FAILED, error, None
         entry.reason = EXPANDER_FAILED
+        entry.ends_run = self._is_last_straw(entry)
         self.conclude(entry)
 
     def void(self, row: Row) -> None:
@@ -425,6 +482,11 @@ class Ledger:
         self._append(Entry(VOID, None), node=row.node, detail={"seq": row.seq})
 
     # -- the end
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is to happen as soon as it is written."""
+        return bool(self._pending) or self._sent is not None
 
     async def flush(self) -> None:
         """Return when all that is to be written is, and has happened."""

@@ -68,13 +68,25 @@ class Replayed(Protocol):
     def recall(self, name: str, call: Recalled) -> None:
         """Let a node go on from the return of its task, in a task of its own."""
 
-    def recall_attempts(self, name: str, attempts: int, errors: list[BaseException]) -> None: ...
+    def recall_attempts(
+        self, name: str, attempts: int, before: int, errors: list[BaseException]
+    ) -> None:
+        """Note how often the node was tried, and how often in lives before that."""
+
     def recall_outcome(self, entry: Entry) -> None:
         """Report the outcome of a node that has no task of its own."""
 
     def recall_landing(
-        self, by: str | None, change: DynamicModification, *, settled: bool
+        self,
+        by: str | None,
+        change: DynamicModification,
+        *,
+        settled: bool,
+        expected: int | None,
     ) -> None: ...
+    def recall_growing(self, name: str) -> None:
+        """Count what the node adds as its children."""
+
     def interrupt_recalled(self, name: str) -> None:
         """Cancel the task of a node whose outcome is known."""
 
@@ -108,14 +120,30 @@ class Replay:
         # Modifications that are refused, since the process died before that was written.
         self.refused: list[tuple[Entry, ModificationError]] = []
         self.voids: list[Row] = []
+        self.cancels: dict[str, Blame] = {}  # of nodes that went on for a moment after that
 
     def intercept(self, entry: Entry) -> bool:
         """Take what a node wants to happen: it does when that moment is told."""
-        if entry.name is None or entry.name not in self._live:
+        if entry.name is None or entry.name not in self._live or entry.kind == CANCEL:
             return False
         self._told.setdefault(entry.name, deque()).append(entry)
         self._news.set()
         return True
+
+    def is_spared(self, name: str, blame: Blame) -> bool:
+        """Tell whether a node that is to be cancelled goes on, since more is to be told of it."""
+        if self.facts.has_ended(name):
+            return True  # what became of it is told in its time
+        if name in self._live or self.facts.goes_on_after(name, self._ledger.seq):
+            self.cancels.setdefault(name, blame)
+            return True
+        return False
+
+    def runs_later(self, name: str) -> bool:
+        """Tell whether it is still to be told that the node ran."""
+        seq = self._ledger.seq
+        has_ended = self.facts.has_ended(name, seq) and name not in self.facts.unstarted
+        return has_ended or self.facts.goes_on_after(name, seq)
 
     async def _next_of(self, name: str) -> Entry:
         told = self._told.setdefault(name, deque())
@@ -164,22 +192,27 @@ class Replay:
         elif row.kind == CANCEL:
             self._run.cancel_node(name, Blame(Why.OUTSIDE))
 
-    def _recall(self, row: Row, name: str) -> Recalled:
+    def _recall(self, row: Row, name: str, *, goes_on: bool = False) -> Recalled:
         """Return what the node's task has returned, for its expander to be called with again."""
         detail = detail_of(row)
         self._recall_attempts(row, name, detail)
-        self._ledger.recall(row, detail.get("version"))
+        self._ledger.recall(row, detail.get("version"), goes_on=goes_on)
         return Recalled(row, None if row.value is None else self._book.load(row.value))
 
     def _recall_attempts(self, row: Row, name: str, detail: Mapping[str, Any]) -> None:
-        errors = [self._book.error(error) for error in detail.get("errors", ())]
-        if errors or (row.attempts or 1) > 1:
-            self._run.recall_attempts(name, row.attempts or 1, errors)
+        rows = detail.get("errors", ())
+        attempts = row.attempts or 1
+        if rows or attempts > 1:
+            is_last_failed = bool(rows) and row.kind == FAILED and rows[-1] == detail["error"]
+            before = max(0, attempts - len(rows) - (not is_last_failed))
+            errors = [self._book.error(error) for error in rows]
+            self._run.recall_attempts(name, attempts - before, before, errors)
 
     def _tell_body(self, row: Row, name: str) -> None:
-        call = self._recall(row, name)
-        went_on = self.facts.steps.get(name, 0) > row.seq
-        if went_on or (self.facts.has_ended(name, row.seq) and self.facts.ends[name][1] == DONE):
+        goes_on = self.facts.went_on(row)
+        call = self._recall(row, name, goes_on=goes_on)
+        if goes_on:
+            self.kept.pop(name, None)
             self._go_on(name, call)
         else:
             self.kept[name] = call
@@ -336,6 +369,8 @@ class Replay:
     def _land_written(self, row: Row, by: str | None) -> None:
         """Land what came from outside, or from a task that will run again."""
         assert row.change is not None, "it is a modification"
+        if by is not None:
+            self._run.recall_growing(by)
         error = self._land(row, read_modification(row.change, self._book.resolve))
         if by is not None and error is None:
             self._ledger.grown.setdefault(by, set()).add(row.change)
@@ -348,10 +383,18 @@ class Replay:
         Returns the error where it is refused: it was so then, or rows of what it added follow.
         """
         for name in change.cancel_nodes:
-            if self.facts.has_ended(name) and name not in self._live:
+            if name not in self._live and (
+                self.facts.has_ended(name) or self.facts.goes_on_after(name, row.seq)
+            ):
+                self._run.recall_unfinished(name)
+        detail = detail_of(row)
+        for name in detail.get("at_work", ()):
+            if self.facts.ended_next(name, row.seq) and name not in self._live:
                 self._run.recall_unfinished(name)
         try:
-            self._run.recall_landing(row.node, change, settled=settled)
+            self._run.recall_landing(
+                row.node, change, settled=settled, expected=detail.get("expected")
+            )
         except ModificationError as error:
             forget_our_frames(error)
             if row.kind != DONE:

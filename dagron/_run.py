@@ -22,8 +22,6 @@ from dagron._backend import loop_caller
 from dagron._blame import Blame, Why
 from dagron._current import NodeHost, here
 from dagron._errors import (
-    Fault,
-    ModificationError,
     RunFailedError,
     RunFinishedError,
     UnknownNodeError,
@@ -378,11 +376,7 @@ class Run:
                 "the run has ended, or is about to: nothing was changed\n"
                 "  help: a node that waits, at a dagron.Gate say, keeps a run open"
             )
-        if expected_version is not None and expected_version != self.version:
-            message = f"the graph has version {self.version} by now, not {expected_version!r:.60}"
-            help = "look at run.dag and run.version again"
-            raise ModificationError([Fault("stale", "", message, help)])
-        return await self._shell.modify(modification)
+        return await self._shell.modify(modification, expected_version)
 
     def _check_entered(self) -> None:
         if self._thread is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anyio import get_current_task
 from anyio.lowlevel import checkpoint
 
-from dagron._blame import Blame, Why, ended_by
+from dagron._blame import Blame, Why
 from dagron._bodies import Note
 from dagron._calls import missing_task, not_a_modification, read_specs, refuse_coroutine
 from dagron._current import current_node
@@ -67,7 +67,7 @@ class Shell(Durable):
         """Cancel a node from outside: now, or where the run has a journal when that is written."""
         if self._settings.journal is None:
             self.cancel_node(name, blame)
-        elif self._ledger is not None:
+        elif self._ledger is not None and self._opened.is_set():
             self._ledger.ask_to_cancel(name, blame)
         elif not self.is_over:
             self._asked[name] = blame
@@ -76,8 +76,8 @@ class Shell(Durable):
         """Cancel a node that has not finished."""
         if self.is_over:
             return
-        if self._replay is not None and self._replay.facts.has_ended(name):
-            return  # what became of it is told in its time
+        if self._replay is not None and self._replay.is_spared(name, blame):
+            return
         try:
             if self._group is not None and name in self.drains.offers:
                 self.drains.recall()
@@ -114,16 +114,28 @@ class Shell(Durable):
         """Return what there is to say of a node in flight."""
         return None if self.is_over or self._group is None else self.bodies.notes.get(name)
 
-    async def modify(self, modification: DynamicModification) -> int:
-        """Land a modification from outside, and return the version of the graph that it makes."""
+    def check_version(self, expected: int | None) -> None:
+        """Raise `ModificationError` where the graph has another version by now."""
+        version = self.scheduler.version
+        if expected is not None and expected != version:
+            message = f"the graph has version {version} by now, not {expected!r:.60}"
+            help = "look at run.dag and run.version again"
+            raise ModificationError([Fault("stale", "", message, help)])
+
+    async def modify(self, modification: DynamicModification, expected: int | None) -> int:
+        """Land a modification from outside, and return the version of the graph that it makes.
+
+        It is refused where the graph has another version than that which is ``expected``.
+        """
+        self.check_version(expected)
         if self._settings.journal is not None:
             await self._opened.wait()
-            if self._ledger is None:
+            if self._ledger is None or self.is_ending:
                 raise RunFinishedError(
                     "the run has ended: nothing was changed\n"
                     "  help: a node that waits, at a dagron.Gate say, keeps a run open"
                 )
-            return await self._ledger.land(None, modification, settled=False)
+            return await self._ledger.land(None, modification, settled=False, expected=expected)
         self._land(None, modification)
         version = self.scheduler.version
         if self._group is not None:
@@ -273,8 +285,12 @@ class Shell(Durable):
         seconds = 0.0 if started_at is None else max(0.0, time() - started_at)
         if self._ledger is not None and name in self._to_cancel:
             self._conclude(name, CANCELLED, None, None, seconds, started_at)
-        else:
-            self._report_in_full(name, CANCELLED, None, None, seconds, started_at, None, False)
+            return
+        report = partial(
+            self._report_in_full, name, CANCELLED, None, None, seconds, started_at, None, False
+        )
+        if self._ledger is None or not self._ledger.hold(report):
+            report()
 
     # -- what a node may ask of its run: see `NodeHost`
 
@@ -508,8 +524,7 @@ class Shell(Durable):
             self.scheduler.fail(name, lingering=lingering is not None)
             self._reports.failed(name, error)
             if ends_run:
-                self._cut_by_failure = True
-                self._cut_short(ended_by(name))
+                self._end_by_failure(name)
         else:
             self.scheduler.cancel(name, blame, lingering=lingering is not None)
         for child in children:
@@ -567,6 +582,12 @@ class Shell(Durable):
             return
         value = self.bodies.value(name)  # which a fold has made of its children, not its own
         untaken, broken = self._conditions.of_node(name, value, conditions)
+        if self._replay is not None:  # who was at work then was not judged
+            broken = {
+                target: error
+                for target, error in broken.items()
+                if not self._replay.runs_later(target)
+            }
         if self._ledger is not None:
             self._ledger.note_answers(name, sorted(untaken), sorted(broken))
         self.scheduler.succeed(name, untaken, broken)
@@ -578,6 +599,8 @@ class Shell(Durable):
         if self.scheduler.statuses().get(name) not in WAITING:
             return
         ends_run = self._settings.cancel_on_failure and not self.stopping
+        if self._replay is not None and (known := self._replay.facts.unstarted.get(name)):
+            ends_run = known.get("ends_run", False)
         if self._ledger is not None:
             self._ledger.note_failed(name, error, attempts, ends_run=ends_run)
         added_by, depth = self.scheduler.origin(name)
@@ -593,8 +616,7 @@ class Shell(Durable):
         self._reports.failed(name, error)
         self.scheduler.fail(name)
         if ends_run:
-            self._cut_by_failure = True
-            self._cut_short(ended_by(name))
+            self._end_by_failure(name)
 
     def _thread_ended(self, scheduler: Scheduler, name: str) -> None:
         """Free the slots of a body that was given up; also after the end of the run."""
@@ -633,7 +655,7 @@ class Shell(Durable):
         is_last_straw = (
             self._settings.cancel_on_failure and not self.stopping and name not in self._to_cancel
         )
-        if is_last_straw:
+        if is_last_straw and self._replay is None:  # else what is told goes on first
             self._halt()
         forget_our_frames(error)
         self._conclude(name, FAILED, value, error, seconds, started_at, reason, is_last_straw)

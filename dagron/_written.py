@@ -201,7 +201,8 @@ def read_graph(text: str) -> tuple[DAG, list[str]]:
     builder = DAG.builder()
     for name in found["nodes"]:
         policy = found["policies"].get(name)
-        builder.add_node(name, policy=policy and read_policy(policy, stand_in))
+        own = None if policy is None else read_policy(policy, stand_in)
+        builder.add_node(name, policy=own)
     for source, target, *has_condition in found["edges"]:
         builder.add_edge(source, target, condition=stand_in(None) if has_condition else None)
     return builder.build(), found["expanders"]

@@ -32,9 +32,11 @@ class Journal:
     called again, with the result that was recorded, for the tasks of the nodes that it adds: what
     it returns must be what it returned then, else `ReplayError` says what is different. Expanders,
     and conditions on edges, depend on what they are called with alone; a lookup belongs into a
-    node's task, whose result is recorded. What comes from outside, by `Run.modify`, and what a task
-    adds by ``grow`` is recorded with the import paths of its callables, and refused where they have
-    none: a lambda, or a function inside another one.
+    node's task, whose result is recorded. An expander that takes the graph must not depend on
+    completed nodes which ``keep`` lets go of: when they leave it depends on the moment. What comes
+    from outside, by `Run.modify`, and what a task adds by ``grow`` is recorded with the import
+    paths of its callables, and refused where they have none: a lambda, or a function inside another
+    one.
 
     Results are pickled, and loaded without running any code of the file: plain data, the standard
     library's types for data, and the classes of the modules that ``allow`` names. A result that

@@ -225,9 +225,11 @@ class Store:
 
     def _in_use(self, record: RunRecord) -> RunInUseError:
         holder = _holder(record)
+        help = "wait for it, or end that process: it is free as soon as that is gone"
+        if (holder.pid, holder.host) == (os.getpid(), socket.gethostname()):
+            help = "that is this process: wait for that run, or take another run_id"
         return RunInUseError(
-            f"run {record.run_id!r} is being executed by {holder}\n"
-            f"  help: wait for it, or end that process: it is free as soon as that is gone",
+            f"run {record.run_id!r} is being executed by {holder}\n  help: {help}",
             self._path,
             record.run_id,
             *holder,

@@ -99,6 +99,9 @@ class Telling:
             self._cancel(name, blame_of(detail_of(row)["blame"]))
 
     def _tell_done(self, row: Row, name: str) -> None:
+        if row.seq in self._facts.voids and not self._facts.ended_next(name, row.seq):
+            self._keep_value(row, name)
+            return
         if not self._begin(name):
             raise _contradiction(row, self.scheduler.statuses().get(name))
         if row.seq in self._facts.voids or not (row.change is None or self._land(row, name)):
@@ -116,9 +119,7 @@ class Telling:
     def _tell_body(self, row: Row, name: str) -> None:
         self._bodies[name] = row
         self._keep_value(row, name)
-        facts = self._facts
-        went_on = facts.steps.get(name, 0) > row.seq
-        if went_on or (facts.has_ended(name, row.seq) and facts.ends[name][1] == DONE):
+        if self._facts.went_on(row):
             self._begin(name)
         self.scheduler.offspring.begin(name)
 
@@ -285,6 +286,11 @@ class Telling:
         for name in change.cancel_nodes:
             if self._facts.has_ended(name, row.seq):
                 self._begin(name)
+        for name in detail_of(row).get("at_work", ()):
+            if self._facts.ended_next(name, row.seq):
+                self._begin(name)
+        if detail_of(row).get("expected", self.scheduler.version) != self.scheduler.version:
+            return False
         answers = self._facts.answers.get((row.seq, None), ALL_TAKEN)
         broken = dict.fromkeys(map(tuple, answers.broken))
         is_settled = row.kind == STEP and by in self._bodies
@@ -338,6 +344,7 @@ class Telling:
             self._record_unended(name, CANCELLED, reason)
             self.scheduler.cancel(name)
         self.scheduler.cancel_rest()
+        self._forget_spare()
 
     def _record_unended(self, name: str, status: NodeStatus, reason: str | None) -> None:
         row, stored = self._bodies.get(name), self._values.get(name)
