@@ -149,11 +149,18 @@ class Durable(Hosting):
         ledger, book = self._ledger, self._ledger.book
         if not book.last_seq:  # it is new, or the process died before this was written
             policy = self._settings.policy
-            default = {} if policy is None else {"policy": written_policy(policy)}
+            default: dict[str, Any] = {}
+            if policy is not None:
+                default["policy"] = written_policy(policy)
+            if book.in_flight:
+                default["in_flight"] = dict(book.in_flight)
             ledger.note(LIFE, {"keep": self._settings.keep, **default})
-            if self._asked:
+            self._prior = dict(book.in_flight)
+            for name, attempt in self._prior.items():
+                self.recall_crash(name, attempt, 1)
+            if self._asked or not book.is_new:
                 self._open_to_others(ledger)
-                await ledger.flush()  # so that nodes which are to be cancelled do not begin
+                await ledger.flush()  # so that nothing begins that is to be cancelled, or unseen
             self._open_to_others(ledger)
             return
         try:

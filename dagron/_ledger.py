@@ -166,6 +166,7 @@ class Ledger:
         self._held: list[Callable[[], object]] = []
         # While a replay is on, it takes what nodes do: see `Replay`.
         self.intercept: Callable[[Entry], bool] | None = None
+        self.told: dict[str, int] = {}  # the last step of each node that was told again
         self.facts: Facts | None = None  # of the life that is told again
         self.seq = 0  # of the row that is happening
         # What follows from such rows and was not written, since the process died before.
@@ -209,8 +210,10 @@ class Ledger:
 
     def tells_more_of(self, name: str) -> bool:
         """Tell whether an earlier life, which is being told again, goes on with this node."""
-        facts, seq = self.facts, self.seq
-        return facts is not None and (facts.steps.get(name, 0) > seq or facts.has_ended(name, seq))
+        facts = self.facts
+        return facts is not None and (
+            facts.steps.get(name, 0) > self.told.get(name, 0) or facts.has_ended(name)
+        )
 
     async def land(
         self,

@@ -306,6 +306,7 @@ class Replay:
                 self._land_written(row, name)
             return
         entry = await self._next_of(name)
+        self._ledger.told[name] = row.seq
         self._compare(row, entry, name)
         if is_void:
             fault = Fault("invalid", name, "it was refused when the run was here before")
