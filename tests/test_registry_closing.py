@@ -692,6 +692,31 @@ SERVICE = """
 """
 
 
+def wakeup_fd() -> int:
+    found = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(found)
+    return found
+
+
+async def test_a_signal_wakes_the_loop() -> None:
+    """While a registry hears signals, each of them writes into what the event loop reads, so that
+    none is slept through; afterwards that is as it was, also where somebody else has taken over.
+    """
+    before, taken = wakeup_fd(), os.pipe()
+    os.set_blocking(taken[1], False)
+    async with RunRegistry(close_on=[signal.SIGUSR1]):
+        assert wakeup_fd() != -1
+        signal.raise_signal(signal.SIGUSR1)
+        await passes(3)
+    assert wakeup_fd() == before
+    async with RunRegistry(close_on=[signal.SIGUSR1]):
+        mine = signal.set_wakeup_fd(taken[1])
+    assert wakeup_fd() == taken[1]
+    signal.set_wakeup_fd(mine if before != -1 else before)
+    for end in taken:
+        os.close(end)
+
+
 LOOPS = ["asyncio", "trio", *(["uvloop"] if find_spec("uvloop") else [])]
 
 
