@@ -15,7 +15,10 @@ from dagron import (
     RunFailedError,
     UnknownNodeError,
 )
+from dagron._collect import collect
 from dagron._results import skip_reason
+from dagron._scheduler import Scheduler
+from dagron._times import Times
 from machine import dag
 
 FIELDS = (
@@ -326,3 +329,10 @@ def test_base_exceptions_are_reported() -> None:
     assert "node 'a': SystemExit: 3\n  node 'b': GeneratorExit\n" in str(error)
     assert "node 'c': ExceptionGroup: several (1 sub-exception)" in str(error)
     assert isinstance(error.__cause__, SystemExit)
+
+
+def test_a_run_whose_nodes_are_not_done_has_no_result() -> None:
+    """A node that is left unfinished is a bug of ours: it is told, and no result made of it."""
+    scheduler = Scheduler(DAG.builder().add_node("a").build())
+    with pytest.raises(RuntimeError, match="1 nodes were left unfinished"):
+        collect(scheduler, {}, (), None, 0.0, {}, Times())
