@@ -158,10 +158,10 @@ class Durable(Hosting):
             self._prior = dict(book.in_flight)
             for name, attempt in self._prior.items():
                 self.recall_crash(name, attempt, 1)
-            if self._asked or not book.is_new:
-                self._open_to_others(ledger)
-                await ledger.flush()  # so that nothing begins that is to be cancelled, or unseen
+            must_be_first = bool(self._asked) or not book.is_new
             self._open_to_others(ledger)
+            if must_be_first:  # so that nothing begins that is to be cancelled, or unseen
+                await ledger.flush()
             return
         try:
             facts = await to_thread.run_sync(Facts, book.rows(), book.in_flight, self._retries)

@@ -39,9 +39,7 @@ from dagron._rows import (
     Book,
     Row,
 )
-from dagron._written import graph_differences, written
-
-SHOWN = 10  # differences in one error
+from dagron._written import graph_differences, shown_differences, written
 
 
 class Entry:
@@ -523,10 +521,8 @@ def check_same_graph(book: Book, run_id: str, graph: str) -> None:
     """Raise `GraphMismatchError` where a run began with another graph than this one."""
     lines = graph_differences(book.graph, graph)
     if lines:
-        shown = "\n  ".join(lines[:SHOWN])
-        more = f"\n  and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
         raise GraphMismatchError(
-            f"run {run_id!r} began with another graph\n  {shown}{more}\n"
+            f"run {run_id!r} began with another graph\n  {shown_differences(lines)}\n"
             f"  help: go on with the graph that it began with, or take another run_id",
             lines,
         )

@@ -40,9 +40,8 @@ from dagron._rows import (
 from dagron._scheduler import Scheduler
 from dagron._status import RUNNING, WAITING
 from dagron._threads import Call
-from dagron._written import differences, read_modification, written
+from dagron._written import differences, read_modification, shown_differences, written
 
-SHOWN = 10  # differences in one error
 CHUNK = 500  # rows that are read at once, and told before others get their turn
 
 
@@ -421,11 +420,9 @@ class Replay:
         return self._changed(name, ["it yields less than it did"])
 
     def _changed(self, name: str, lines: list[str]) -> ReplayError:
-        shown = "\n  ".join(lines[:SHOWN])
-        more = f"\n  and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
         return ReplayError(
             f"the expander of node {name!r:.60} does not do what it did before\n"
-            f"  {shown}{more}\n"
+            f"  {shown_differences(lines)}\n"
             f"  help: let it depend on the node's name and result alone; what it looks up belongs "
             f"into the node's task, whose result is recorded",
             name,

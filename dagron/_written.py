@@ -6,7 +6,7 @@ from nowhere else: its callables are written as references, see ``Refer``.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from dagron._edge import Edge, condition_of
@@ -22,6 +22,7 @@ Resolve: TypeAlias = Callable[[Any], Any]
 
 # What of a policy decides whether nodes run. The rest says how, and may be another one each time.
 _DECIDING = ("trigger", "keep", "orphans")
+SHOWN = 10  # differences in one error
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 
 
@@ -305,6 +306,12 @@ def _text(value: object) -> str:
     if value is True:
         return "there"
     return f"{value!r}" if len(f"{value!r}") <= 200 else f"{value!r:.200}..."
+
+
+def shown_differences(lines: Sequence[str]) -> str:
+    """Return the first of these lines, indented, and how many more there are."""
+    more = [f"and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
+    return "\n  ".join([*lines[:SHOWN], *more])
 
 
 def graph_differences(recorded: str, now: str) -> list[str]:

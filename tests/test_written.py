@@ -25,6 +25,7 @@ from dagron._written import (
     read_graph,
     read_modification,
     read_policy,
+    shown_differences,
     stand_in,
     written,
     written_graph,
@@ -279,3 +280,11 @@ def test_a_retry_of_an_unknown_kind_reads_as_any() -> None:
     read = read_policy(written_policy(policy), stand_in)
     assert read.retry == Retry(2, Exception)
     assert dagron.NodePolicy(retry=read.retry) == read
+
+
+def test_ten_differences_are_shown() -> None:
+    """Of many differences ten are shown, a line each, and how many more there are."""
+    lines = [f"line {number}" for number in range(1_011)]
+    assert shown_differences(lines[:2]) == "line 0\n  line 1"
+    assert shown_differences(lines[:10]).endswith("line 8\n  line 9")
+    assert shown_differences(lines).endswith("line 8\n  line 9\n  and 1,001 more")

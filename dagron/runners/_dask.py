@@ -18,7 +18,7 @@ from dagron._results import error_text
 from dagron._runner import Call, Line, Lost, Result
 from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried, is_executing
 from dagron.runners._at_dask import call as call_there
-from dagron.runners._entries import Entries, backend_name, boxed, checked_variables
+from dagron.runners._entries import Entries, boxed, checked_variables, refuse_trio
 from dagron.runners._pickles import loaded
 from dagron.runners._travel import packed
 
@@ -98,11 +98,7 @@ class DaskRunner:
 
     async def __aenter__(self) -> Self:
         """Connect to the scheduler."""
-        if backend_name() != "asyncio":
-            raise RunnerError(
-                "a DaskRunner works on asyncio, as Dask does, and this is trio\n"
-                "  help: write backend='asyncio', or anyio.run(main, backend='asyncio')"
-            )
+        refuse_trio("DaskRunner", "Dask")
         await self._entries.enter()
         return self
 

@@ -7,7 +7,7 @@ from typing import Any
 from anyio import CancelScope, Lock
 from anyio.lowlevel import current_token
 
-from dagron._errors import NotPicklableError
+from dagron._errors import NotPicklableError, RunnerError
 from dagron._threads import Boxed
 
 
@@ -81,6 +81,15 @@ def backend_name() -> str:
     """Return the kind of event loop that runs here."""
     loop = current_token().native_token
     return "asyncio" if hasattr(loop, "call_soon_threadsafe") else "trio"
+
+
+def refuse_trio(runner: str, engine: str) -> None:
+    """Raise `RunnerError` on trio, for a runner whose engine knows only asyncio."""
+    if backend_name() != "asyncio":
+        raise RunnerError(
+            f"a {runner} works on asyncio, as {engine} does, and this is trio\n"
+            f"  help: write backend='asyncio', or anyio.run(main, backend='asyncio')"
+        )
 
 
 def boxed(error: BaseException, node: str) -> BaseException:

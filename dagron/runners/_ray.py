@@ -25,7 +25,7 @@ from dagron._results import error_text
 from dagron._runner import Call, Lost, Result
 from dagron.runners._at_ray import Outcome, Pickler
 from dagron.runners._at_ray import call as call_there
-from dagron.runners._entries import Entries, backend_name, boxed, checked_variables
+from dagron.runners._entries import Entries, boxed, checked_variables, refuse_trio
 from dagron.runners._pickles import loaded
 from dagron.runners._travel import packed
 
@@ -101,11 +101,7 @@ class RayRunner:
 
     async def __aenter__(self) -> Self:
         """Start Ray, or connect to it."""
-        if backend_name() != "asyncio":
-            raise RunnerError(
-                "a RayRunner works on asyncio, as Ray does, and this is trio\n"
-                "  help: write backend='asyncio', or anyio.run(main, backend='asyncio')"
-            )
+        refuse_trio("RayRunner", "Ray")
         await self._entries.enter()
         return self
 
