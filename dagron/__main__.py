@@ -75,6 +75,8 @@ def parser() -> ArgumentParser:
     prune.add_argument(
         "--older-than", metavar="AGE", type=age, required=True, help="30d, or 12h, 90m, 8w, 60s"
     )
+    forget = command("forget", forget_run, "delete a run, ended or not, that nobody executes")
+    forget.add_argument("run_id", metavar="RUN_ID")
     backup = command("backup", back_up, "copy the journal, also while runs are written to it")
     backup.add_argument("target", metavar="COPY", help="the file to make; it must not exist")
     return top
@@ -167,6 +169,12 @@ def prune_runs(journal: "Journal", options: Namespace) -> None:
     for run_id in pruned:
         print(run_id)
     print(f"deleted {plural(len(pruned), 'run')}" if pruned else "nothing to delete")
+
+
+def forget_run(journal: "Journal", options: Namespace) -> None:
+    """Delete one run."""
+    journal.forget(options.run_id)
+    print(f"deleted {options.run_id}")
 
 
 def back_up(journal: "Journal", options: Namespace) -> None:

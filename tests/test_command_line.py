@@ -156,6 +156,16 @@ def test_prune_and_backup(path: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert printed(capsys, "list", path).count("\n") == 4
 
 
+def test_forget(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`forget` deletes one run, also one that has not ended; close names are told of others."""
+    before = printed(capsys, "list", path)
+    assert "unfinished" in before
+    assert "did you mean 'bad'?" in printed(capsys, "forget", path, "bat", code=1)
+    (unfinished,) = [line.split()[0] for line in before.splitlines() if "unfinished" in line]
+    assert printed(capsys, "forget", path, unfinished) == f"deleted {unfinished}\n"
+    assert printed(capsys, "list", path).count("\n") == before.count("\n") - 1
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("60s", 60), ("90m", 5_400), ("12h", 43_200), ("30d", 2_592_000), ("1.5w", 907_200)],

@@ -295,6 +295,24 @@ def test_a_finished_run_that_is_held_is_not_pruned(path: Path) -> None:
         assert store.prune(-1) == ["nightly"]
 
 
+def test_a_run_that_is_held_is_not_forgotten(path: Path) -> None:
+    """A run that another process executes is not deleted: who has it is said instead."""
+    code = """
+    store = Store(path)
+    claim = store.claim("nightly", "{}", "uid")
+    say("claimed")
+    stay()
+    """
+    with Program(path, code) as program, Store(path) as store:
+        program.line()
+        with pytest.raises(RunInUseError, match="run 'nightly' is being executed by process"):
+            store.forget("nightly")
+        assert store.run("nightly").state == "running"
+        program.end()
+        store.forget("nightly")
+        assert store.runs() == []
+
+
 # --- children ------------------------------------------------------------------------------------
 
 

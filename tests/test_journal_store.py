@@ -496,6 +496,41 @@ def test_a_run_that_goes_on_again_is_not_pruned(
     assert store.run("a").state == "interrupted"
 
 
+def test_a_run_is_forgotten(store: Store) -> None:
+    """A run is deleted with its rows, also one that has not ended; its id begins anew then."""
+    for name in ("a", "b"):
+        claim = store.claim(name, GRAPH, name)
+        write(store, claim, 5)
+        with pytest.raises(RunInUseError):
+            store.forget(name)
+        store.release(claim, clean=False)
+    finished = store.claim("b", GRAPH, "b")
+    finish(store, finished)
+    store.release(finished, clean=True)
+    store.forget("a")
+    store.forget("b")
+    assert store.runs() == []
+    assert in_writer(store, lambda c: c.execute("SELECT count(*) FROM rows").fetchone()) == (0,)
+    again = store.claim("a", "new", "a2")
+    assert (again.number, again.is_new, dict(again.in_flight)) == (3, True, {})
+    with pytest.raises(UnknownRunError) as caught:
+        store.forget("aa")
+    assert caught.value.close == ("a",)
+
+
+def test_a_run_that_two_forget(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that somebody else has deleted since it was looked up is unknown, and no other goes."""
+    claim = store.claim("a", GRAPH, "a")
+    store.release(claim, clean=False)
+    seen = store.run("a")
+    store.forget("a")
+    store.release(store.claim("a", GRAPH, "a"), clean=False)
+    monkeypatch.setattr(Store, "run", lambda self, run_id: seen)
+    with pytest.raises(UnknownRunError):
+        store.forget("a")
+    assert [run.number for run in store.runs()] == [2]
+
+
 def test_a_backup(store: Store, tmp_path: Path) -> None:
     """A backup holds what was committed, while the run goes on; it is a journal by itself."""
     claim = store.claim("nightly", GRAPH, "uid")

@@ -108,9 +108,17 @@ class Journal:
         """Delete the runs that ended longer ago than this, in seconds or as a timedelta; return
         their ids.
 
-        Runs that have not ended stay, however old they are.
+        Runs that have not ended stay, however old they are: see `forget`.
         """
         return self._store.prune(older_than)
+
+    def forget(self, run_id: str) -> None:
+        """Delete a run, ended or not: one of this id begins anew then, and runs what had finished.
+
+        Raises `UnknownRunError`, which has close names, and `RunInUseError`, a `JournalError`,
+        while the run is being executed.
+        """
+        self._store.forget(run_id)
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the journal as it is now into a new file, also while runs are written to it.

@@ -5,8 +5,8 @@ import os
 import socket
 import sqlite3
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from time import gmtime, strftime, time
@@ -293,6 +293,10 @@ class Store:
         pruned = [self._writer.call(partial(self._pruned, number, before)) for number in old]
         return [run_id for run_id in pruned if run_id is not None]
 
+    def forget(self, run_id: str) -> None:
+        """Delete a run that nobody holds, whatever became of it."""
+        self._writer.call(partial(self._forgotten, run_id, self.run(run_id).number))
+
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the journal as it is now into a new file, while it may be written to."""
         target = _checked_path(path)
@@ -352,16 +356,35 @@ class Store:
         return UnknownRunError(text, run_id, close=close)
 
     def _pruned(self, number: int, before: float, connection: Connection) -> str | None:
-        """Delete one run, in a transaction of its own so that others get their turn."""
+        """Delete one run that ended before then, and return its id; None where it goes on."""
+
+        def is_old(record: RunRecord) -> bool:
+            return record.ended is not None and record.ended < before
+
+        with suppress(RunInUseError):
+            return self._deleted(number, is_old, connection)
+        return None
+
+    def _forgotten(self, run_id: str, number: int, connection: Connection) -> None:
+        if self._deleted(number, lambda record: True, connection) is None:
+            raise self._unknown(run_id, [])  # another process was quicker
+
+    def _deleted(
+        self, number: int, is_meant: Callable[[RunRecord], bool], connection: Connection
+    ) -> str | None:
+        """Delete one run if it is the one that is meant, and return its id.
+
+        In a transaction of its own, so that others get their turn. Raises `RunInUseError`.
+        """
         with transaction(connection):
+            record = numbered_run(connection, number)
+            if record is None or not is_meant(record):
+                return None
             # Held and let go within it: a claim is a transaction too, and never meets this one.
             held = hold(self._beside("locks"), number)
             if held is None:
-                return None
+                raise self._in_use(record)
             try:
-                record = numbered_run(connection, number)
-                if record is None or record.ended is None or record.ended >= before:
-                    return None
                 delete_run(connection, number)
             finally:
                 held.release()

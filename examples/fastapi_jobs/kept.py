@@ -45,18 +45,21 @@ class KeptJobs:
         return self._job(id, Upload(path, upload.tables), approval)
 
     def unfinished(self) -> list[Job]:
-        """Return the jobs that an earlier process has left, and tidy up after those that ended."""
+        """Return the jobs that an earlier process has left, and tidy up after all others."""
         self.journal.prune(older_than=WEEK)
-        ended = {run.id for run in self.journal.runs() if run.state == "finished"}
-        jobs = []
+        states = {run.id: run.state for run in self.journal.runs()}
+        jobs = {}
         for path in sorted(self._uploads.iterdir(), key=lambda path: path.stat().st_mtime):
             id, _, kind = path.name.partition(".")
-            if id in ended or path.suffix == ".draft":
+            if states.get(id) == "finished" or path.suffix == ".draft":
                 path.unlink()
             else:
                 upload = Upload(path, look_at(path.read_bytes()).tables)
-                jobs.append(self._job(id, upload, kind.startswith(APPROVAL[1:])))
-        return jobs
+                jobs[id] = self._job(id, upload, kind.startswith(APPROVAL[1:]))
+        for id, state in states.items():
+            if state == "unfinished" and id not in jobs:  # its client has cancelled it
+                self.journal.forget(id)
+        return list(jobs.values())
 
     def _job(self, id: str, upload: Upload, approval: bool) -> Job:
         return Job(upload, self._folder, approval=approval, id=id, journal=self.journal)
