@@ -3,6 +3,7 @@
 See `Ledger` for when an outcome counts, and `Replay` for how an earlier life is told again.
 """
 
+import sys
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -14,7 +15,7 @@ from anyio import CancelScope, to_thread
 from dagron._blame import Blame, Why, ended_by
 from dagron._current import InContext, NodeHost, current_node
 from dagron._drains import Drained
-from dagron._errors import Cancelled, RunnerLostError, UnstorableError
+from dagron._errors import Cancelled, UnstorableError
 from dagron._graph import DAG
 from dagron._hosting import Hosting
 from dagron._keep import Fold
@@ -63,7 +64,6 @@ class Durable(Hosting):
         book: Book | None = opening.value
         if book is None:
             raise cancelled or opening.error  # type: ignore[misc]
-        is_clean = False
         try:
             if cancelled is not None:  # and now the run is ours, to be let go
                 raise cancelled
@@ -71,7 +71,6 @@ class Durable(Hosting):
             if book.is_finished:
                 recorded = await to_thread.run_sync(book.result)
                 if recorded.ok or not self._retries:
-                    is_clean = True
                     return recorded
             self._begin_ledger(book)
             result = await self._main_with_runners()
@@ -79,22 +78,16 @@ class Durable(Hosting):
             if result.reason is None or self._cut_by_failure:
                 self._ledger.finish(ending(result))
                 await self._outlast(self._ledger.finished)
-            is_clean = True
             return result
-        except (self._host.cancelled_class, Cancelled, KeyboardInterrupt, RunnerLostError):
-            is_clean = self._failure is None
-            raise
-        finally:
-            await self._released(book, clean=is_clean)
-
-    async def _released(self, book: "Book", *, clean: bool) -> None:
-        await self._outlast(partial(to_thread.run_sync, partial(book.release, clean=clean)))
+        finally:  # in order, whatever went wrong: no node is to blame for that
+            await self._outlast(partial(to_thread.run_sync, book.release))
 
     def _begin_ledger(self, book: "Book") -> None:
         from dagron._ledger import Ledger
 
         self._ledger = Ledger(
             book,
+            check=self.check_readable,
             land=self._land_entry,
             report=self.report_entry,
             cancel=self._cancel_entry,
@@ -141,20 +134,20 @@ class Durable(Hosting):
     async def _tell_earlier_life(self) -> None:
         """Let happen again what is recorded of the run; or end it."""
         from dagron._facts import Facts
+        from dagron._ledger import check_same_settings
         from dagron._replay import Replay
         from dagron._rows import LIFE
         from dagron._written import written_policy
 
         assert self._ledger is not None, "the run has a journal"
         ledger, book = self._ledger, self._ledger.book
+        policy = self._settings.policy
+        settings: dict[str, Any] = {"keep": self._settings.keep}
+        if policy is not None:
+            settings["policy"] = written_policy(policy)
         if not book.last_seq:  # it is new, or the process died before this was written
-            policy = self._settings.policy
-            default: dict[str, Any] = {}
-            if policy is not None:
-                default["policy"] = written_policy(policy)
-            if book.in_flight:
-                default["in_flight"] = dict(book.in_flight)
-            ledger.note(LIFE, {"keep": self._settings.keep, **default})
+            in_flight = {"in_flight": dict(book.in_flight)} if book.in_flight else {}
+            ledger.note(LIFE, {**settings, **in_flight})
             self._prior = dict(book.in_flight)
             for name, attempt in self._prior.items():
                 self.recall_crash(name, attempt, 1)
@@ -165,29 +158,37 @@ class Durable(Hosting):
             return
         try:
             facts = await to_thread.run_sync(Facts, book.rows(), book.in_flight, self._retries)
+            check_same_settings(facts.settings, settings, self.id)
             self._replay = replay = Replay(cast("Replayed", self), ledger, facts)
             ledger.intercept, ledger.facts = replay.intercept, facts
             self.slots.is_free = True
+            self.scheduler.bound(sys.maxsize, sys.maxsize)  # what had landed is not refused now
             await replay.run(book.rows())
         except BaseException as error:
             self._halt()  # whoever goes on is cancelled, and has not failed
             for name in [name for name, handle in self._handles.items() if handle is None]:
                 self._forget_recalled(name)
-            for entry in () if self._replay is None else self._replay.rest():
-                ledger.lose(entry, Cancelled("the run was ended while an earlier life was told"))
+            if self._replay is not None:
+                held = (entry for entry, _ in self._replay.held.values())
+                for entry in chain(held, self._replay.rest()):
+                    ledger.lose(entry, Cancelled("the run was ended while it was told again"))
             if not isinstance(error, Exception):
                 raise
             ledger.give_up(error, [])
             return
         finally:
             self.slots.is_free = False
+            self.scheduler.bound(self._settings.max_nodes, self._settings.max_depth)
             ledger.intercept = ledger.facts = None
             self._replay = None
         self._begin_another_life(ledger, replay)
         self._open_to_others(ledger)
         # Nothing begins before this life is written: a node that kills the process at once would
         # not have been at work in it, and be tried for ever.
-        await ledger.flush()
+        try:
+            await ledger.flush()
+        finally:
+            self._let_go_on(replay)
 
     def _begin_another_life(self, ledger: "Ledger", replay: "Replay") -> None:
         """Write that the run goes on, and with what."""
@@ -215,10 +216,17 @@ class Durable(Hosting):
                 ledger.queue(entry)
             else:
                 ledger.lose(entry, Cancelled(self._cut))
-        for name, poison in replay.poisoned():
-            self.fail_unstarted(name, poison, facts.attempts[name])
+        ledger.book.begin([(name, self.attempt_of(name)) for name in replay.held])
+        for name, poison in replay.poisoned().items():
+            self.fail_unstarted(name, poison, facts.attempts.get(name) or self.attempt_of(name))
         for name, blame in replay.cancels.items():
             self.cancel_node(name, blame)
+
+    def _let_go_on(self, replay: "Replay") -> None:
+        """Let nodes go on that were at it when the process died; those that killed it fail."""
+        poisoned = replay.poisoned()
+        for name, (entry, refusal) in replay.held.items():
+            entry.end(Cancelled(self._cut) if self._cut else poisoned.get(name, refusal))
 
     def _end_by_failure(self, name: str) -> None:
         """End the run as a result, by the failure of this node.
@@ -260,9 +268,12 @@ class Durable(Hosting):
     def _begin_attempts(self, ledger: "Ledger", names: list[str]) -> None:
         """Note, before they do, that nodes which have just got their slots begin."""
         begun = [
-            (name, self._prior.get(name, 0) + 1)
+            (
+                name,
+                self.attempt_of(name) if name in self._recalled else self._prior.get(name, 0) + 1,
+            )
             for name in names
-            if name not in self._handles and name not in self._recalled
+            if name not in self._handles
         ]
         if begun:  # else it would be written that nothing begins
             ledger.book.begin(begun)
@@ -447,11 +458,12 @@ class Durable(Hosting):
         self._cancel_running(name)
 
     async def call_expander(self, name: str, value: Any, graph: DAG | None) -> Any:
-        expander = self._expanders[name]
+        expander, policy = self._expanders[name], self._policies.get(name)
         given = (value,) if graph is None else (value, graph)
         context = self._context.copy()
         context.run(current_node.set, (cast("NodeHost", self), name, None))
-        return await InContext(self.bodies.expand(expander, name, given, None), context)
+        timeout = policy.timeout if policy else None
+        return await InContext(self.bodies.expand(expander, name, given, timeout), context)
 
     def tend(self) -> None:
         if self.scheduler.offspring.unfinished:
@@ -511,6 +523,10 @@ class Durable(Hosting):
         ends_run: bool = False,
     ) -> None:
         """Record what became of a node, and start what that releases."""
+
+    @abstractmethod
+    def check_readable(self, by: str | None, modification: DynamicModification) -> None:
+        """Raise `ModificationError` if no graph could take it, for what its nodes are."""
 
     @abstractmethod
     def check_version(self, expected: int | None) -> None:

@@ -336,6 +336,11 @@ class DynamicExecutor:
         self._check_tasks(tasks, may_grow)
         if run_id is not None:
             self._check_run_id(run_id)
+        elif retry_failed:
+            raise ValueError(
+                "retry_failed=True is for a run that was recorded, and there is no run_id\n"
+                "  help: pass the run_id of the run, to an executor with its journal"
+            )
         timeout = seconds("timeout", timeout)
         settings = self._settings
         if observers:

@@ -46,15 +46,16 @@ class Facts:
         self.ends: dict[str, tuple[int, str]] = {}  # the rows and kinds of outcomes that count
         self.steps: dict[str, int] = {}  # the last step of the nodes that went on
         self.voids: set[int] = set()
-        self.versions: set[int] = set()  # of the graphs that expanders have seen
+        self.versions: dict[int, int] = {}  # of the graphs that expanders have seen: the last rows
         self.recoveries: Counter[str] = Counter()  # how often a node was at work at a crash
-        self.attempts: dict[str, int] = {}  # what these were at, the last time
+        self.attempts: dict[str, int] = {}  # what those were at whose tasks had not returned
         # By the rows that asked, and the source; None for the edges of a modification.
         self.answers: dict[tuple[int, str | None], Answers] = {}
         self.unstarted: dict[str, Mapping[str, Any]] = {}  # how nodes failed that had not started
         self.settings: Mapping[str, Any] = NOTHING  # of the first life
         self.end: Mapping[str, Any] | None = None  # of the run, if it has one
         self._bodies: dict[str, int] = {}  # the last rows that say that a task has returned
+        self._seen: dict[str, int] = {}  # the versions of the graph that these nodes were given
         self._lives: list[int] = []  # where they begin
         self.last = 0
         for row in rows:
@@ -72,16 +73,21 @@ class Facts:
             self.ends[name] = (row.seq, row.kind)
             self.attempts.pop(name, None)  # the row counts them
             if "version" in detail:
-                self.versions.add(detail["version"])
+                self.versions[detail["version"]] = row.seq
             if row.kind == FAILED and detail.get("unstarted"):
                 self.unstarted[name] = detail
         elif row.kind == BODY and name is not None:
+            if name not in self._bodies:
+                self.recoveries.pop(name, None)
             self._bodies[name] = row.seq
             self.attempts.pop(name, None)
             if "version" in detail:
-                self.versions.add(detail["version"])
+                self._seen[name] = detail["version"]
+                self.versions[detail["version"]] = row.seq
         elif row.kind == STEP and name is not None:
             self.steps[name] = row.seq
+            if name in self._seen:  # told when its expander has the graph
+                self.versions[self._seen[name]] = row.seq
             self.recoveries.pop(name, None)  # it has come further than before
         elif row.kind == VOID:
             self.voids.add(detail["seq"])
@@ -96,10 +102,10 @@ class Facts:
             self._note_crash(detail.get("in_flight", {}))
 
     def _note_crash(self, in_flight: Mapping[str, int]) -> None:
-        for name, attempt in in_flight.items():
-            if name not in self._bodies:
-                self.recoveries[name] += 1
-                self.attempts[name] = attempt
+        """Count who was at work; who only went on adding nodes is to blame if nobody else was."""
+        tried = {name: attempt for name, attempt in in_flight.items() if name not in self._bodies}
+        self.attempts.update(tried)
+        self.recoveries.update(dict.fromkeys(tried or in_flight, 1))
 
     def _forgive(self) -> None:
         """Let what had failed count as not yet run; the conditions on edges are asked anew."""

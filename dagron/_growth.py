@@ -297,6 +297,11 @@ class Growth(Statuses):
         count = len(self._status) + len(specs)
         self.log.append(Landed(by, self.version + 1, depth, count, names, (), list(edges), (), ()))
 
+    def bound(self, max_nodes: int, max_depth: int) -> None:
+        """Let the graph grow so far, from now on."""
+        self._max_nodes = max_nodes
+        self._max_depth = max_depth
+
     def _limit_faults(self, added: Collection[str], nodes: int, depth: int) -> Iterator[Fault]:
         first = next(iter(added))
         if nodes > self._max_nodes:

@@ -10,14 +10,14 @@ the same way, so that the rows of a journal stand in the order in which the grap
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import time
 from typing import Any
 
 from anyio import Event
 
 from dagron._blame import Blame, blame_row
-from dagron._errors import GraphMismatchError, ModificationError
+from dagron._errors import GraphMismatchError, ModificationError, ReplayError
 from dagron._facts import ALL_TAKEN, Answers, Facts, detail_of
 from dagron._landing import copied
 from dagron._modification import DynamicModification
@@ -39,7 +39,12 @@ from dagron._rows import (
     Book,
     Row,
 )
-from dagron._written import graph_differences, shown_differences, written
+from dagron._written import (
+    graph_differences,
+    settings_differences,
+    shown_differences,
+    written,
+)
 
 
 class Entry:
@@ -119,17 +124,18 @@ class Body:
 class Ledger:
     """What one run writes into its journal, and what it is told when that is safe.
 
-    ``land`` lands a modification, ``report`` reports an outcome, ``cancel`` cancels a node,
-    ``attempts`` tells how often a node was tried and what became of that, ``at_work`` which running
-    nodes a modification would hold back, ``is_last_straw`` whether a failure ends the run, so that
-    nothing begins any more, ``wake`` lets the pacer take its turn, soon and from any thread, and
-    ``fail`` ends the run.
+    ``check`` refuses a modification that no graph could take, ``land`` lands one, ``report``
+    reports an outcome, ``cancel`` cancels a node, ``attempts`` tells how often a node was tried and
+    what became of that, ``at_work`` which running nodes a modification would hold back,
+    ``is_last_straw`` whether a failure ends the run, so that nothing begins any more, ``wake`` lets
+    the pacer take its turn, soon and from any thread, and ``fail`` ends the run.
     """
 
     def __init__(
         self,
         book: Book,
         *,
+        check: Callable[[str | None, DynamicModification], None],
         land: Callable[..., int],
         report: Callable[[Entry], None],
         cancel: Callable[[Entry], None],
@@ -141,6 +147,7 @@ class Ledger:
         fail: Callable[[BaseException], None],
     ) -> None:
         self.book = book
+        self._check = check
         self._land = land
         self._report = report
         self._cancel = cancel
@@ -167,6 +174,7 @@ class Ledger:
         self.told: dict[str, int] = {}  # the last step of each node that was told again
         self.facts: Facts | None = None  # of the life that is told again
         self.seq = 0  # of the row that is happening
+        self.flipped: ReplayError | None = None  # a condition answers otherwise than it did
         # What follows from such rows and was not written, since the process died before.
         self.late: list[Entry] = []
 
@@ -223,6 +231,7 @@ class Ledger:
     ) -> int:
         """Return when a modification is written and has landed; raises what landing it raises."""
         change = copied(change, name)  # what is written is what will land
+        self._check(name, change)
         text = None
         if not settled:  # nobody will make it again
             text = written(change, self.book.refer)
@@ -307,8 +316,10 @@ class Ledger:
         Nothing is written where all were true.
         """
         known = ALL_TAKEN
-        if self.facts is not None:
-            known = self.facts.answers.get((self.seq, name), known)
+        if self.facts is not None and (self.seq, name) in self.facts.answers:
+            known = self.facts.answers[self.seq, name]
+            if known.untaken != untaken:
+                self.flipped = self.flipped or _flipped(name, known.untaken, untaken)
         if known != Answers(untaken, broken):
             detail = {"seq": self.seq, "untaken": untaken, "broken": broken}
             self._note_of_row(Entry(ANSWERS, None), name, detail)
@@ -453,6 +464,11 @@ class Ledger:
                 assert entry.row is not None, "it was written"
                 self.void(entry.row)
                 forget_our_frames(error)
+                if entry.name is not None and entry.name in self.grown:
+                    error.add_note(
+                        f"node {entry.name!r:.60} had added nodes when it was tried before: what "
+                        f"it adds again counts once if all of it is equal, its callables included"
+                    )
                 entry.end(error)
             else:
                 entry.end()
@@ -526,6 +542,33 @@ def check_same_graph(book: Book, run_id: str, graph: str) -> None:
             f"  help: go on with the graph that it began with, or take another run_id",
             lines,
         )
+
+
+def check_same_settings(then: Mapping[str, Any], now: Mapping[str, Any], run_id: str) -> None:
+    """Raise `GraphMismatchError` where a run began with an executor that treats nodes otherwise."""
+    lines = settings_differences(then, now)
+    if lines:
+        raise GraphMismatchError(
+            f"run {run_id!r} began with another executor\n  {shown_differences(lines)}\n"
+            f"  help: go on with the policy= and keep= that it began with, or take another run_id",
+            lines,
+        )
+
+
+def _flipped(source: str | None, then: list[Any], now: list[Any]) -> ReplayError:
+    """Return the error for conditions that answer otherwise than they did: these were false."""
+    lines = []
+    for edges, words in ((then, "false, and is not now"), (now, "not false, and is now")):
+        for edge in edges:
+            if edge not in (now if edges is then else then):
+                a, b = edge if source is None else (source, edge)
+                lines.append(f"the condition on {a!r:.60} -> {b!r:.60} was {words}")
+    return ReplayError(
+        f"conditions do not say what they said before\n  {shown_differences(lines)}\n"
+        f"  help: let conditions depend on the result that they are called with alone",
+        source or "",
+        lines,
+    )
 
 
 def ending(result: ExecutionResult) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from dagron._threads import Call
 from dagron._written import differences, read_modification, shown_differences, written
 
 CHUNK = 500  # rows that are read at once, and told before others get their turn
+LARGE = 30_000  # bytes of a result that is loaded in a thread
 
 
 class Recalled(Call):
@@ -83,6 +84,9 @@ class Replayed(Protocol):
         settled: bool,
         expected: int | None,
     ) -> None: ...
+    def check_readable(self, by: str | None, modification: DynamicModification) -> None:
+        """Raise `ModificationError` if no graph could take it, for what its nodes are."""
+
     def recall_growing(self, name: str) -> None:
         """Count what the node adds as its children."""
 
@@ -114,11 +118,18 @@ class Replay:
         self._live: set[str] = set()  # nodes that go on in tasks of their own
         self._told: dict[str, deque[Entry]] = {}  # what these want to happen next
         self._news = Event()
-        self.graphs: dict[int, DAG] = {}
+        self.graphs: dict[int, DAG] = {}  # as expanders have seen it
+        self._loaded: Any = None  # the result in the row that is told, if it is large
+        self._last_used: dict[int, list[int]] = {}
+        for version, seq in facts.versions.items():
+            self._last_used.setdefault(seq, []).append(version)
         self.kept: dict[str, Recalled] = {}  # nodes to go on with when they get slots
         # Modifications that are refused, since the process died before that was written.
         self.refused: list[tuple[Entry, ModificationError]] = []
         self.voids: list[Row] = []
+        # The last steps of nodes that were still at it, and what became of these. They go on when
+        # it is written that the run does, so that one which kills the process then was at work.
+        self.held: dict[str, tuple[Entry, ModificationError | None]] = {}
         self.cancels: dict[str, Blame] = {}  # of nodes that went on for a moment after that
 
     def intercept(self, entry: Entry) -> bool:
@@ -160,22 +171,29 @@ class Replay:
 
     async def run(self, rows: Iterator[Row]) -> None:
         """Tell it. Raises `ReplayError` where the program is not the one that was recorded."""
-        self._take_graph()
+        self._take_graph(0)
         while chunk := await to_thread.run_sync(list, islice(rows, CHUNK)):
             for row in chunk:
                 if row.seq not in self.facts.voids or row.kind in (DONE, STEP):
                     await self._tell(row)
+                    if self._ledger.flipped is not None:
+                        raise self._ledger.flipped
                     self._run.tend()
-                    self._take_graph()
+                    self._take_graph(row.seq)
+                for version in self._last_used.get(row.seq, ()):
+                    self.graphs.pop(version, None)
 
-    def _take_graph(self) -> None:
+    def _take_graph(self, seq: int) -> None:
         version = self._run.scheduler.version
-        if version in self.facts.versions and version not in self.graphs:
+        if self.facts.versions.get(version, 0) > seq and version not in self.graphs:
             self.graphs[version] = self._run.scheduler.dag()
 
     async def _tell(self, row: Row) -> None:
         self._ledger.seq = row.seq
         name = row.node
+        self._loaded = None
+        if row.value is not None and len(row.value) > LARGE:
+            self._loaded = await to_thread.run_sync(self._book.load, row.value)
         if row.kind == OUTSIDE:
             self._land_written(row, None)
         elif name is None:
@@ -196,7 +214,12 @@ class Replay:
         detail = detail_of(row)
         self._recall_attempts(row, name, detail)
         self._ledger.recall(row, detail.get("version"), goes_on=goes_on)
-        return Recalled(row, None if row.value is None else self._book.load(row.value))
+        return Recalled(row, self._result_in(row))
+
+    def _result_in(self, row: Row) -> Any:
+        if row.value is None or self._loaded is not None:
+            return self._loaded
+        return self._book.load(row.value)
 
     def _recall_attempts(self, row: Row, name: str, detail: Mapping[str, Any]) -> None:
         rows = detail.get("errors", ())
@@ -264,7 +287,7 @@ class Replay:
         """Call the expander of a node that is done again, for what it adds."""
         self._check_waiting(name)
         kept = self.kept.get(name)
-        value = self._book.load(row.value) if row.value is not None else kept and kept.value
+        value = self._result_in(row) if row.value is not None else kept and kept.value
         detail = detail_of(row)
         version = detail.get("version")
         graph = None if version is None else self.graphs[version]
@@ -291,7 +314,7 @@ class Replay:
     async def _complete(self, row: Row, name: str) -> None:
         self._forget(name)
         self._check_waiting(name)
-        value = None if row.value is None else self._book.load(row.value)
+        value = self._result_in(row)
         self._recall_attempts(row, name, detail_of(row))
         await self._run.refold(name, value)
         self._run.recall_outcome(
@@ -307,21 +330,25 @@ class Replay:
         entry = await self._next_of(name)
         self._ledger.told[name] = row.seq
         self._compare(row, entry, name)
+        error: ModificationError | None
         if is_void:
             fault = Fault("invalid", name, "it was refused when the run was here before")
-            entry.end(ModificationError([fault], name))
-            return
-        assert entry.change is not None, "it is equal to one that was recorded"
-        error = self._land(row, entry.change, settled=entry.settled)
-        entry.version = self._run.scheduler.version
-        entry.end(error)
+            error = ModificationError([fault], name)
+        else:
+            assert entry.change is not None, "it is equal to one that was recorded"
+            error = self._land(row, entry.change, settled=entry.settled)
+            entry.version = self._run.scheduler.version
+        if row.seq == self.facts.steps[name] and not self.facts.has_ended(name):
+            self.held[name] = entry, error
+        else:
+            entry.end(error)
 
     async def _tell_failure(self, row: Row, name: str) -> None:
         if not self.facts.counts(row):  # it is to be tried again
             if row.value is not None and name not in self._live:
                 self.kept[name] = self._recall(row, name)
             return
-        value = None if row.value is None else self._book.load(row.value)
+        value = self._result_in(row)
         if name in self._live:
             self._run.interrupt_recalled(name)
             value = (await self._drop_rest(name)).value
@@ -380,8 +407,13 @@ class Replay:
     ) -> ModificationError | None:
         """Land it as it did then: who was at work then, and was to be cancelled, is so now.
 
-        Returns the error where it is refused: it was so then, or rows of what it added follow.
+        Returns the error where it is refused: it was so then, and the process died before that was
+        written.
         """
+        try:
+            self._run.check_readable(row.node, change)
+        except ModificationError as error:
+            raise _unreadable(row.node, error) from None
         for name in change.cancel_nodes:
             if name not in self._live and (
                 self.facts.has_ended(name) or self.facts.goes_on_after(name, row.seq)
@@ -431,11 +463,24 @@ class Replay:
 
     # -- what is left
 
-    def poisoned(self) -> Iterator[tuple[str, NodePoisonedError]]:
-        """Yield the nodes that were at work at too many crashes, with the errors for them."""
-        for name, count in self.facts.recoveries.items():
-            if count >= self._book.max_recoveries and not self.facts.has_ended(name):
-                yield name, _poisoned(name, count)
+    def poisoned(self) -> dict[str, NodePoisonedError]:
+        """Return the nodes that were at work at too many crashes, with the errors for them."""
+        return {
+            name: _poisoned(name, count)
+            for name, count in self.facts.recoveries.items()
+            if count >= self._book.max_recoveries and not self.facts.has_ended(name)
+        }
+
+
+def _unreadable(by: str | None, error: ModificationError) -> ReplayError:
+    lines = [fault.message for fault in error.faults]
+    return ReplayError(
+        f"what {'was added from outside' if by is None else f'node {by!r:.60} has added'} cannot "
+        f"be added again\n  {shown_differences(lines)}\n"
+        f"  help: go on with the tasks, the limits= and the runners= that there were",
+        by or "",
+        lines,
+    )
 
 
 def _poisoned(name: str, count: int) -> NodePoisonedError:

@@ -11,7 +11,13 @@ from anyio.lowlevel import checkpoint
 
 from dagron._blame import Blame, Why
 from dagron._bodies import Note
-from dagron._calls import missing_task, not_a_modification, read_specs, refuse_coroutine
+from dagron._calls import (
+    NewNodes,
+    missing_task,
+    not_a_modification,
+    read_specs,
+    refuse_coroutine,
+)
 from dagron._current import current_node
 from dagron._drains import Drained
 from dagron._durable import Durable
@@ -40,6 +46,8 @@ from dagron._times import Landing, spans_of
 
 if TYPE_CHECKING:
     from dagron._replay import Recalled
+
+UNREADABLE = ("group", "runner", "signature")  # faults of nodes by themselves, in any graph
 
 
 class Shell(Durable):
@@ -245,7 +253,9 @@ class Shell(Durable):
         elif self._ledger is None:
             self._land(name, expansion)
         elif isinstance(expansion, DynamicModification):
-            return copied(expansion, name)  # what is written is what will land
+            change = copied(expansion, name)  # what is written is what will land
+            self.check_readable(name, change)
+            return change
         else:
             raise not_a_modification(name, expansion)
         return None
@@ -336,15 +346,7 @@ class Shell(Durable):
         """
         if not isinstance(modification, DynamicModification):
             raise not_a_modification(by or "", modification)
-        on_threads, parameters, expanders, faults = read_specs(
-            modification,
-            self._expanders.get(by) if by is not None else None,
-            self._expanders,
-            self._limited,
-            self._settings.runners,
-        )
-        if self._held:
-            faults += self._nested_faults(modification)
+        on_threads, parameters, expanders, faults = self._read(by, modification)
         if self._group is not None and self.drains.offers and touches_others(modification):
             self._settle()
         needs = {node: read.names() for node, read in parameters.items()} if parameters else None
@@ -388,6 +390,35 @@ class Shell(Durable):
                 self.fail_unstarted(target, error)
         for name in running:
             self.cancel_node(name, asked_by(by))
+
+    def _read(self, by: str | None, modification: DynamicModification) -> NewNodes:
+        """Read the new nodes' callables, and find what is wrong with these nodes by themselves."""
+        on_threads, parameters, expanders, faults = read_specs(
+            modification,
+            self._expanders.get(by) if by is not None else None,
+            self._expanders,
+            self._limited,
+            self._settings.runners,
+        )
+        if self._held:
+            faults += self._nested_faults(modification)
+        return on_threads, parameters, expanders, faults
+
+    def check_readable(self, by: str | None, modification: DynamicModification) -> None:
+        """Raise `ModificationError` if no graph could take it, for what its nodes are.
+
+        Such a modification is never written: one that is, and cannot land in a later life, shows
+        that the program is another one.
+        """
+        _, parameters, _, faults = self._read(by, modification)
+        needs = {node: read.names() for node, read in parameters.items()} if parameters else None
+        if not faults and not needs:
+            return
+        try:
+            self.scheduler.check(modification, by, needs=needs, faults=faults)
+        except ModificationError as error:
+            if any(fault.kind in UNREADABLE for fault in error.faults):
+                raise
 
     def _nested_faults(self, modification: DynamicModification) -> list[Fault]:
         default = self._settings.policy or NodePolicy()

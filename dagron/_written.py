@@ -296,6 +296,19 @@ def decisive_policy(policy: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def settings_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what is different in what two executors say of all nodes, a line each."""
+    lines = []
+    if then["keep"] != now["keep"]:
+        lines.append(f"the executor's keep was {then['keep']!r}, is now {now['keep']!r}")
+    was, is_ = (decisive_policy(settings.get("policy") or {}) for settings in (then, now))
+    for field in _DECIDING:
+        texts = _text(was.get(field)), _text(is_.get(field))
+        if texts[0] != texts[1]:
+            lines.append(f"the executor's policy: {field} was {texts[0]}, is now {texts[1]}")
+    return lines
+
+
 def _without_references(found: list[Any]) -> list[Any]:
     return [[*item[:2], True] if isinstance(item, list) and item[2:] else item for item in found]
 

@@ -133,6 +133,6 @@ class MemoryBook:
     def begin(self, attempts: Sequence[tuple[str, int]]) -> None:
         self._page.begun.update(attempts)
 
-    def release(self, *, clean: bool) -> None:
+    def release(self) -> None:
         self._page.is_held = False
-        self._page.is_clean = clean
+        self._page.is_clean = True

@@ -288,6 +288,117 @@ def test_a_node_that_kills_its_process_is_poisoned(path: Path, backend: str) -> 
     assert lines == [*told, *told, "[9, 9, 0, 0]"]
 
 
+STREAM = """
+def stream(name, count):
+    for number in range(count):
+        if number == %d:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield dagron.DynamicNodeSpec(f"piece {number}", quick, [name], ["end"])
+
+
+async def async_stream(name, count):
+    for spec in stream(name, count):
+        yield spec
+
+
+async def source():
+    return 3
+
+
+def life():
+    builder = dagron.DAG.builder().add_node("source", policy=dagron.NodePolicy(window=1))
+    dag = builder.add_edge("source", "end").build()
+    tasks = {"source": source, "end": quick}
+    with dagron.Journal(path, max_recoveries=2) as journal:
+        executor = dagron.DynamicExecutor(dag, {"source": %s}, journal=journal)
+        result = executor.execute_sync(tasks, run_id="a", backend=backend)
+    for name, node in result.node_results.items():
+        is_poisoned = "was at work each of the 2 times" in str(node.error)
+        say(f"{name}: {node.status}{', poisoned' * is_poisoned}")
+
+
+statuses = []
+while statuses.count(0) < 2 and len(statuses) < 10:
+    child = os.fork()
+    if not child:
+        life()
+        os._exit(0)
+    statuses.append(os.waitpid(child, 0)[1])
+say(statuses)
+"""
+
+
+@BOTH
+@needs_fork
+@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize("kind", ["stream", "async_stream"])
+def test_a_stream_that_kills_its_process_is_poisoned(
+    path: Path, backend: str, at: int, kind: str
+) -> None:
+    """A stream that kills its process, at once or after some children, is tried so often as
+    `max_recoveries` says, and fails in the next life; the children that it has added have run.
+    """
+    with program(PRELUDE + STREAM % (at, kind), backend, str(path)) as lives:
+        status, lines, errors = lives.end()
+    assert (status, errors) == (0, "")
+    told = [
+        "source: FAILED, poisoned",
+        *(f"piece {number}: COMPLETED" for number in range(at)),
+        "end: SKIPPED",
+    ]
+    # Whether the process dies before it is written that the task has returned is a matter of luck.
+    assert lines[:-1] == [*told, *told]
+    assert lines[-1] in ("[9, 9, 0, 0]", "[9, 9, 9, 0, 0]")
+
+
+FULL_DISK = """
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def room(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+async def slow():
+    tries.append(1)
+    if len(tries) < 4:
+        await anyio.sleep_forever()
+
+
+async def quick():
+    room(1)
+    return 0
+
+
+tries = []
+dag = dagron.DAG.builder().add_node("slow").add_node("quick").build()
+for life in range(3):
+    with dagron.Journal(path, max_recoveries=2) as journal:
+        executor = dagron.DynamicExecutor(dag, journal=journal)
+        try:
+            executor.execute_sync({"slow": slow, "quick": quick}, run_id="a", backend=backend)
+        except dagron.JournalError as error:
+            room(resource.RLIM_INFINITY)
+            say(str(error).splitlines()[0].partition(":")[0])
+with dagron.Journal(path, max_recoveries=2) as journal:
+    executor = dagron.DynamicExecutor(dag, journal=journal)
+    tasks = {"slow": slow, "quick": lambda: 0}
+    result = executor.execute_sync(tasks, run_id="a", backend=backend)
+    say([str(node.status) for node in result.node_results.values()])
+"""
+
+
+@BOTH
+def test_nobody_is_to_blame_for_a_full_disk(path: Path, backend: str) -> None:
+    """A run that its journal ends, again and again, is no crash: whoever was at work then runs."""
+    source = "import resource\n" + PRELUDE + FULL_DISK
+    with program(source, backend, str(path)) as lives:
+        status, lines, errors = lives.end()
+    assert (status, errors) == (0, "")
+    assert lines[:-1] == [lines[0]] * 3
+    assert lines[-1] == "['COMPLETED', 'COMPLETED']"
+
+
 # --- Ctrl-C --------------------------------------------------------------------------------------
 
 TWICE = """

@@ -628,6 +628,13 @@ async def test_a_result_that_cannot_be_stored_fails_its_node() -> None:
 # --- what is asked for wrongly -------------------------------------------------------------------
 
 
+async def test_trying_again_needs_a_run_id() -> None:
+    """`retry_failed=True` without the id of a run is an error that says what to pass."""
+    executor = DynamicExecutor(DAG.builder().add_node("a").build(), journal=MemoryJournal())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="help: pass the run_id of the run"):
+        await executor.execute({"a": print}, retry_failed=True)
+
+
 async def test_a_run_id_needs_a_journal() -> None:
     """A run_id without a journal, and one that could be no file's name, are refused at once."""
     with pytest.raises(ValueError, match="names a run in a journal, and this executor has none"):

@@ -367,18 +367,24 @@ def test_a_record_that_contradicts_itself(rows: list[Row], text: str) -> None:
 
 
 def test_what_is_known_of_crashes_and_of_graphs_that_were_seen() -> None:
-    """A node whose task had returned did not run at a crash; the graphs that expanders have seen
-    are those of all rows that name one.
+    """A node whose task had returned is to blame for a crash where no other was at work; the graphs
+    that expanders have seen are those of all rows that name one, until the last use.
     """
     rows = [
         Row(1, "life", None, 0.0, detail='{"keep": "leaves"}'),
         Row(2, "body", "stream", 0.0, detail='{"version": 3}'),
         Row(3, "done", "plain", 0.0, detail='{"version": 4}'),
         Row(4, "life", None, 0.0, detail='{"in_flight": {"stream": 1, "victim": 2}}'),
+        Row(5, "life", None, 0.0, detail='{"in_flight": {"stream": 1}}'),
     ]
     facts = Facts(rows, {"victim": 3}, False)
-    assert facts.versions == {3, 4}
-    assert facts.recoveries == {"victim": 2}
+    assert facts.versions == {3: 2, 4: 3}
+    assert facts.recoveries == {"victim": 2, "stream": 1}
+    rows.append(Row(6, "step", "stream", 0.0))
+    facts = Facts(rows, {}, False)
+    assert facts.versions == {3: 6, 4: 3}
+    assert facts.recoveries == {"victim": 1}
+    facts = Facts(rows, {"victim": 3}, False)
     assert facts.attempts == {"victim": 3}
     assert facts.settings == {"keep": "leaves"}
     assert facts.end is None

@@ -58,9 +58,18 @@ class Begun:
         with self._mutex:
             if self._descriptor is None:
                 return
+            is_ours = self._is_there()
             self._close_file()
-            if remove:
+            if remove and is_ours:
                 remove_begun(self._path)
+
+    def _is_there(self) -> bool:
+        """Tell whether the file is where it was; else another journal may have its own there."""
+        assert self._descriptor is not None
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))
+        except OSError:
+            return False
 
     def _write(self, text: str) -> None:
         assert self._descriptor is not None

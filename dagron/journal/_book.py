@@ -61,6 +61,6 @@ class Book:
         """Note that these nodes are at work from now on; from any thread."""
         self._store.begin(self._claim, attempts)
 
-    def release(self, *, clean: bool) -> None:
-        """Let others have the run; ``clean`` says that nothing was at work any more."""
-        self._store.release(self._claim, clean=clean)
+    def release(self) -> None:
+        """Let others have the run: nothing of it is at work any more."""
+        self._store.release(self._claim, clean=True)
