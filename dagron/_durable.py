@@ -33,13 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _module_of(function: Any) -> str:
-    """Return the module of what a call would run, through partials."""
-    while isinstance(function, partial):
-        function = function.func
-    return getattr(function, "__module__", None) or ""
-
-
 class Durable(Hosting):
     """A run, as far as it has a journal: all of this is for those that have one."""
 
@@ -57,9 +50,7 @@ class Durable(Hosting):
         graph = written_graph(self.scheduler.dag(), expanders, untasked)
         journal = self._settings.journal
         assert journal is not None, "it is asked for where there is one"
-        used = [*self._tasks.values(), *(expander.function for expander in expanders.values())]
-        modules = {_module_of(function) for function in used}
-        opening = ThreadCall(self._host, journal._open, self.id, graph, modules)
+        opening = ThreadCall(self._host, journal._open, self.id, graph)
         cancelled = await self._in_thread(opening)
         book: Book | None = opening.value
         if book is None:

@@ -1,6 +1,6 @@
 """What a journal keeps of a run: rows, in the order in which things happened."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from dagron._results import ExecutionResult
@@ -93,5 +93,5 @@ class Book(Protocol):
 class JournalLike(Protocol):
     """What an executor needs of a `Journal`, which it does not import."""
 
-    def _open(self, run_id: str, graph: str, modules: Collection[str]) -> Book:
-        """Claim a run, new or not; ``modules`` are those whose functions take part in it."""
+    def _open(self, run_id: str, graph: str) -> Book:
+        """Claim a run, new or not."""

@@ -2,7 +2,7 @@
 
 import pickle
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -48,7 +48,7 @@ class MemoryJournal:
         self.hold.set()
         self.waiting = 0
 
-    def _open(self, run_id: str, graph: str, modules: Collection[str]) -> "MemoryBook":
+    def _open(self, run_id: str, graph: str) -> "MemoryBook":
         is_new = run_id not in self.pages
         page = self.pages.setdefault(run_id, Page(graph))
         assert not page.is_held

@@ -140,6 +140,7 @@ def _child(job: Job, pipe: int) -> int:
         with dagron.Journal(
             folder / "runs.db",
             durability=job.durability,  # type: ignore[arg-type]
+            allow=["crash_program"],  # whose functions come from outside
             max_recoveries=1_000_000,
         ) as journal:
             program = crash_program.Program(job.width)

@@ -11,7 +11,7 @@ import logging
 import pickle
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from random import Random
@@ -329,8 +329,8 @@ class Journal(MemoryJournal):
         self.thread = thread
         self.begun: list[tuple[int, str, int]] = []  # after so many rows, which node's attempt
 
-    def _open(self, run_id: str, graph: str, modules: Collection[str]) -> "RandomBook":
-        book = super()._open(run_id, graph, modules)
+    def _open(self, run_id: str, graph: str) -> "RandomBook":
+        book = super()._open(run_id, graph)
         return RandomBook(self, run_id, book)
 
     def begun_at(self, count: int) -> dict[str, int]:

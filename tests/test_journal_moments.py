@@ -5,7 +5,7 @@ being written, while an earlier life is told again, and at its end.
 import asyncio
 import pickle
 import threading
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -78,9 +78,9 @@ class SlowJournal(MemoryJournal):
         self.reads = 0
         self.is_waiting, self.gate = threading.Event(), threading.Event()
 
-    def _open(self, run_id: str, graph: str, modules: Collection[str]) -> MemoryBook:
+    def _open(self, run_id: str, graph: str) -> MemoryBook:
         book = SlowBook.__new__(SlowBook)
-        vars(book).update(vars(super()._open(run_id, graph, modules)))
+        vars(book).update(vars(super()._open(run_id, graph)))
         book.journal = self
         return book
 
@@ -138,10 +138,10 @@ async def test_a_caller_that_is_cancelled_while_the_run_is_claimed() -> None:
     entered, gate = threading.Event(), threading.Event()
 
     class Claimed(MemoryJournal):
-        def _open(self, run_id: str, graph: str, modules: Collection[str]) -> MemoryBook:
+        def _open(self, run_id: str, graph: str) -> MemoryBook:
             entered.set()
             assert gate.wait(GUARD)
-            return super()._open(run_id, graph, modules)
+            return super()._open(run_id, graph)
 
     journal = Claimed()
     executor = DynamicExecutor(DAG.builder().add_node("a").build(), journal=journal)

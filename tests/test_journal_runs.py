@@ -2,9 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator
-from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -582,27 +580,6 @@ async def test_what_comes_from_outside_is_written() -> None:
         assert result["new"].result == "added from outside"
         assert result["slow"].status == "CANCELLED"
         assert result.ok
-
-
-async def waits_for(gate: anyio.Event) -> None:
-    await gate.wait()
-
-
-async def test_the_modules_of_partials_take_part_in_a_run(tmp_path: Path) -> None:
-    """What comes from outside may name functions of a module whose functions, bound by a partial,
-    are tasks; and those of no other one.
-    """
-    gate = anyio.Event()
-    tasks = {"gate": partial(partial(waits_for), gate)}
-    with dagron.Journal(tmp_path / "runs.db") as journal, anyio.fail_after(GUARD):
-        executor = DynamicExecutor(chain("gate"), journal=journal)
-        async with executor.start(tasks, run_id="a") as run:
-            await run.modify(DynamicModification([DynamicNodeSpec("new", partial(added))]))
-            with pytest.raises(dagron.UnstorableError, match="the module anyio"):
-                sleep = partial(anyio.sleep, 0)
-                await run.modify(DynamicModification([DynamicNodeSpec("other", sleep)]))
-            gate.set()
-        assert (await run.wait())["new"].result == "added from outside"
 
 
 async def test_a_result_that_cannot_be_stored_fails_its_node() -> None:

@@ -1,7 +1,7 @@
 """Journal: what a user has of a file of durable runs."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -34,15 +34,19 @@ class Journal:
     and conditions on edges, depend on what they are called with alone; a lookup belongs into a
     node's task, whose result is recorded. An expander that takes the graph must not depend on
     completed nodes which ``keep`` lets go of: when they leave it depends on the moment. What comes
-    from outside, by `Run.modify`, and what a task adds by ``grow`` is recorded with the import
-    paths of its callables, and refused where they have none: a lambda, or a function inside another
-    one.
+    from outside, by `Run.modify`, and what a task adds by ``grow`` is recorded with the names of
+    its callables: functions at the top level of a module that ``allow`` names, with what
+    `functools.partial` binds to them. All others are refused, with what to type.
 
     Results are pickled, and loaded without running any code of the file: plain data, the standard
     library's types for data, and the classes of the modules that ``allow`` names. A result that
-    cannot be stored, or has more than ``max_result_bytes``, fails its node at once. ``trust=True``
-    stores and loads everything. Warning: then whoever can write to the file can run code in
-    your process.
+    cannot be stored, or has more than ``max_result_bytes``, fails its node at once.
+
+    ``allow=["myapp.nodes", "__main__"]`` lets in what these modules define themselves, not what
+    they import. Warning: whoever can write to the file can have these functions and classes called,
+    with plain data for arguments. So allow modules of nodes and models, and none in which there is
+    a function that would do harm, such as ``shutil``. ``trust=True`` stores and loads everything:
+    then whoever can write to the file can run any code in your process.
 
     A node that was at work each of the ``max_recoveries`` times when the process died FAILED with
     `NodePoisonedError` instead of killing it again. ``busy_timeout`` is how many seconds to wait,
@@ -78,9 +82,9 @@ class Journal:
         """The file, as an absolute path."""
         return self._store.path
 
-    def _open(self, run_id: str, graph: str, modules: Collection[str]) -> Book:
+    def _open(self, run_id: str, graph: str) -> Book:
         claim = self._store.claim(run_id, graph, os.urandom(16).hex())
-        references = References(self._values, {*modules, *self._allow}, trust=self._trust)
+        references = References(self._values, self._allow, trust=self._trust)
         return Book(self._store, claim, self._values, references, self._max_recoveries)
 
     def runs(self) -> list[RecordedRun]:

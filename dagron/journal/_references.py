@@ -1,10 +1,11 @@
 """Functions by name: what a journal keeps of a callable that came from outside.
 
 A journal names a module and a function or class in it, as pickle does. What is read from a file may
-name only what the program itself would run: functions that modules define which take part in the
-run, or which the user has allowed.
+name only what the user has let in: what the allowed modules define themselves. That functions of a
+module are tasks of the run lets nothing in: beside `shutil.copy` stands `shutil.rmtree`.
 """
 
+import json
 import sys
 from collections.abc import Callable, Collection
 from functools import partial
@@ -13,18 +14,20 @@ from types import FunctionType
 from typing import Any
 
 from dagron._errors import JournalError, UnstorableError
+from dagron.journal._globals import KNOWN
 from dagron.journal._values import Values
 
 
 class References:
     """Writes and reads the names of callables.
 
-    ``modules`` are those whose functions may be named, ``trust`` says that all may be.
+    ``allow`` are the modules whose functions and classes may be named, ``trust`` says that all may
+    be. The library's classes for data, and its exceptions, may be named as they may in results.
     """
 
-    def __init__(self, values: Values, modules: Collection[str], *, trust: bool) -> None:
+    def __init__(self, values: Values, allow: Collection[str], *, trust: bool) -> None:
         self._values = values
-        self._modules = modules
+        self._allow = allow
         self._trust = trust
 
     def refer(self, function: Callable[..., Any], what: str) -> Any:
@@ -35,25 +38,28 @@ class References:
                 "arguments": self._values.dump((function.args, function.keywords), what).hex(),
             }
         module, name = _name_of(function)
-        reason = self._objection(module, name)
-        if reason is None and getattr(sys.modules.get(module), name, None) is not function:
+        help = (
+            "make it a function of a module, and bind values with functools.partial: nobody could "
+            "make it again when the run goes on"
+        )
+        if not name.isidentifier():
+            reason = f"{name or 'it'} is no function at the top level of a module"
+        elif getattr(sys.modules.get(module), name, None) is not function:
             reason = f"{module}.{name} is something else"
-        if reason is not None:
-            raise UnstorableError(
-                f"{what} cannot be written into the journal: {reason}\n"
-                f"  help: make it a function of a module, and bind values with functools.partial: "
-                f"nobody could make it again when the run goes on",
-                what,
-                type(function).__name__,
-            )
-        return f"{module}:{name}"
-
-    def _objection(self, module: str, name: str) -> str | None:
-        if not name or "." in name or "<" in name:
-            return f"{name or 'it'} is no function at the top level of a module"
-        if not self._trust and module not in self._modules:
-            return f"the module {module} is not one of the run's own, nor in Journal(allow=...)"
-        return None
+        elif not self._lets_in(module, name):
+            reason = _not_allowed(module)
+            if module != "builtins":  # some of what is in there calls whatever it is given
+                help = (
+                    f"write {_allowing(module)}: then whoever can write to the file can call what "
+                    f"that module defines"
+                )
+        else:
+            return f"{module}:{name}"
+        raise UnstorableError(
+            f"{what} cannot be written into the journal: {reason}\n  help: {help}",
+            what,
+            type(function).__name__,
+        )
 
     def resolve(self, reference: Any) -> Any:
         """Return the callable of a name. Raises `JournalError` where it may not be had."""
@@ -61,8 +67,17 @@ class References:
             arguments, keywords = self._values.load(bytes.fromhex(reference["arguments"]))
             return partial(self.resolve(reference["partial"]), *arguments, **keywords)
         module, _, name = str(reference).partition(":")
-        reason = self._objection(module, name)
-        if reason is None:
+        help = "go on with the program that began the run, and with the same allow="
+        if not name.isidentifier():
+            reason = "it is no function at the top level of a module"
+        elif not self._lets_in(module, name):  # then it is not even imported
+            reason = _not_allowed(module)
+            if module != "builtins":
+                help = (
+                    f"if your program adds it, write {_allowing(module)}; if not, somebody has "
+                    f"changed the file"
+                )
+        else:
             try:
                 found = getattr(import_module(module), name)
             except (ImportError, AttributeError) as error:
@@ -72,12 +87,22 @@ class References:
                     return found
                 reason = f"{module}.{name} is something else"
         raise JournalError(
-            f"a recorded function cannot be had: {reference!r:.200}: {reason}\n"
-            f"  help: go on with the program that began the run, and with the same allow="
+            f"a recorded function cannot be had: {reference!r:.200}: {reason}\n  help: {help}"
         )
+
+    def _lets_in(self, module: str, name: str) -> bool:
+        return self._trust or module in self._allow or (module, name) in KNOWN
 
 
 def _name_of(function: object) -> tuple[str, str]:
     if not isinstance(function, (FunctionType, type)):
         return "", ""
     return function.__module__, function.__qualname__
+
+
+def _not_allowed(module: str) -> str:
+    return f"the module {module!r:.60} is not allowed"
+
+
+def _allowing(module: str) -> str:
+    return f"Journal(..., allow=[{json.dumps(module):.100}])"
