@@ -15,7 +15,9 @@ from anyio import Event, to_thread
 from dagron._blame import Blame, Why, blame_of
 from dagron._errors import (
     Cancelled,
+    DagronError,
     Fault,
+    JournalError,
     ModificationError,
     NodePoisonedError,
     ReplayError,
@@ -398,8 +400,17 @@ class Replay:
         assert row.change is not None, "it is a modification"
         if by is not None:
             self._run.recall_growing(by)
-        error = self._land(row, read_modification(row.change, self._book.resolve))
-        if by is not None and error is None:
+        try:
+            change = read_modification(row.change, self._book.resolve)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, DagronError):
+                raise
+            raise JournalError(
+                f"row {row.seq} of the run holds no modification: {error_text(error)}\n"
+                f"  help: somebody has changed the file: go on with a backup"
+            ) from error
+        refusal = self._land(row, change)
+        if by is not None and refusal is None:
             self._ledger.grown.setdefault(by, set()).add(row.change)
 
     def _land(

@@ -15,10 +15,12 @@ from dagron import (
     DynamicModification,
     DynamicNodeSpec,
     GraphMismatchError,
+    JournalError,
     NodePolicy,
     ReplayError,
     all_done,
 )
+from dagron._rows import Row
 
 GUARD = 30
 DIAMOND = DAG.builder().add_edge("find", "merge").build()
@@ -271,6 +273,18 @@ async def test_a_task_that_adds_something_else_when_it_is_tried_again() -> None:
     assert error is not None
     assert "node 'piece' cannot be added" in str(error)
     assert "node 'find' had added nodes when it was tried before" in error.__notes__[0]
+
+
+@pytest.mark.parametrize("change", ["{", "[]", '{"add": [{"name": 3}]}', '{"add": [{}]}'])
+async def test_a_row_that_holds_no_modification(change: str) -> None:
+    """What came from outside and cannot be read is an error of the journal, with the row."""
+    journal = MemoryJournal()
+    await run(journal, pieces())
+    cut_after(journal, "done", "find")
+    page = journal.pages["a"]
+    page.rows.append(Row(len(page.rows) + 1, "outside", None, 0.0, change=change))
+    with pytest.raises(JournalError, match=f"row {len(page.rows)} of the run holds no modificat"):
+        await run(journal, pieces())
 
 
 # --- what going on costs -------------------------------------------------------------------------
