@@ -23,6 +23,7 @@ from dagron._modification import DynamicModification, touches_others
 from dagron._raised import keyboard_interrupt
 from dagron._results import ExecutionResult, error_text
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
+from dagron._suspects import Suspects
 from dagron._threads import ThreadCall
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ class Durable(Hosting):
                 ledger.queue(entry)
             else:
                 ledger.lose(entry, Cancelled(self._cut))
+        self._suspects = Suspects(replay.suspects()) if facts.recoveries else None
         ledger.book.begin([(name, self.attempt_of(name)) for name in replay.held])
         for name, poison in replay.poisoned().items():
             self.fail_unstarted(name, poison, facts.attempts.get(name) or self.attempt_of(name))
@@ -264,10 +266,18 @@ class Durable(Hosting):
                 self.attempt_of(name) if name in self._recalled else self._prior.get(name, 0) + 1,
             )
             for name in names
-            if name not in self._handles
+            if name not in self._handles and name not in (self._suspects or ())
         ]
         if begun:  # else it would be written that nothing begins
             ledger.book.begin(begun)
+
+    async def _take_turn(self, name: str, suspects: Suspects) -> None:
+        """Return when a node may be at work that may have killed the process; it has its slots."""
+        if not suspects.begin(name):
+            self.slots.rest(name)
+            await suspects.wait(name)
+            await self.slots.hold(name, worker=name in self._on_threads)
+        self._begin_attempt(name, self._prior.get(name, 0) + 1)
 
     # -- what nodes come to
 
@@ -328,6 +338,8 @@ class Durable(Hosting):
 
         assert entry.name is not None, "it is a node's"
         name, status = entry.name, STATUS_OF[entry.kind]
+        if self._suspects is not None:
+            self._suspects.end(name)
         if status is CANCELLED and entry.blame is not None:
             self._to_cancel[name] = entry.blame
         else:

@@ -54,6 +54,7 @@ from dagron._times import Times
 if TYPE_CHECKING:
     from dagron._ledger import Ledger
     from dagron._replay import Recalled, Replay
+    from dagron._suspects import Suspects
 
 # A large ready set becomes tasks batch by batch, one batch per pass of the event loop: the first
 # nodes end before the last are created, and the program's other tasks get their turn. A batch is so
@@ -116,6 +117,7 @@ class Hosting(ABC):
         "_returned",
         "_settings",
         "_standing",
+        "_suspects",
         "_tasks",
         "_timeout",
         "_to_cancel",
@@ -155,6 +157,7 @@ class Hosting(ABC):
         self._replay: Replay | None = None  # while an earlier life is told again
         self._recalled: dict[str, Recalled] = {}  # nodes whose tasks have returned in one
         self._prior: dict[str, int] = {}  # attempts in earlier lives
+        self._suspects: Suspects | None = None  # of having killed one of these
         self._failure: BaseException | None = None  # of the journal: it ends the run
         self._opened = Event()  # there is a ledger, or will be none
         self._asked: dict[str, Blame] = {}  # nodes to cancel, as was said before that

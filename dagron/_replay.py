@@ -474,6 +474,12 @@ class Replay:
 
     # -- what is left
 
+    def suspects(self) -> Iterator[str]:
+        """Yield the nodes whose tasks were at work at all crashes but one too many."""
+        for name in self.facts.attempts:
+            if self.facts.recoveries[name] == self._book.max_recoveries - 1:
+                yield name
+
     def poisoned(self) -> dict[str, NodePoisonedError]:
         """Return the nodes that were at work at too many crashes, with the errors for them."""
         return {

@@ -169,6 +169,9 @@ class Shell(Durable):
         began = perf_counter()
         try:
             if call is None:
+                if self._suspects is not None and name in self._suspects:
+                    await self._take_turn(name, self._suspects)
+                    began = perf_counter()
                 if self.stopping or name in self._to_cancel:  # since its spawn
                     await checkpoint()
                 started_at = time()

@@ -69,6 +69,7 @@ SHELL = (
     "_threads",
     "_drains",
     "_slots",
+    "_suspects",
     "_away",
     "_bodies",
     "_ledger",

@@ -351,6 +351,63 @@ def test_a_stream_that_kills_its_process_is_poisoned(
     assert lines[-1] in ("[9, 9, 0, 0]", "[9, 9, 9, 0, 0]")
 
 
+CROWD = """
+async def quick():
+    await anyio.lowlevel.checkpoint()
+    return 0
+
+
+async def kills():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sync():
+    return 0
+
+
+def life():
+    builder = dagron.DAG.builder()
+    for number in range(9):
+        builder.add_node(f"node {number}", policy=dagron.NodePolicy(priority=-number))
+    tasks = {f"node {number}": sync if number %% 2 else quick for number in range(9)}
+    tasks["node 4"] = kills
+    with dagron.Journal(path) as journal:
+        executor = dagron.DynamicExecutor(builder.build(), journal=journal, %s)
+        result = executor.execute_sync(tasks, run_id="a", backend=backend)
+    say([name for name, node in result.node_results.items() if str(node.status) != "COMPLETED"])
+    say(str(result["node 4"].error).splitlines()[0])
+
+
+statuses = []
+while statuses.count(0) < 1 and len(statuses) < 10:
+    child = os.fork()
+    if not child:
+        life()
+        os._exit(0)
+    statuses.append(os.waitpid(child, 0)[1])
+say(statuses)
+"""
+
+
+@BOTH
+@needs_fork
+@pytest.mark.parametrize("settings", ["max_workers=9", "max_concurrency=3", "max_workers=1"])
+def test_who_was_beside_the_one_that_kills_the_process_is_not_poisoned(
+    path: Path, backend: str, settings: str
+) -> None:
+    """Nodes that were at work at all crashes but the last run one at a time: the one that kills the
+    process fails alone, and all that were at work beside it complete.
+    """
+    with program(PRELUDE + CROWD % settings, backend, str(path)) as lives:
+        status, lines, errors = lives.end()
+    assert (status, errors) == (0, "")
+    assert lines == [
+        "['node 4']",
+        "node 'node 4' was at work each of the 3 times when the process died",
+        "[9, 9, 9, 0]",
+    ]
+
+
 FULL_DISK = """
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 

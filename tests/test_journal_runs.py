@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 import dagron
 from books import MemoryJournal, Page
+from clocks import MANUAL, advance
 from dagron import (
     DAG,
     DynamicExecutor,
@@ -22,6 +23,8 @@ from dagron import (
     ReplayError,
     Retry,
 )
+from dagron._suspects import PATIENCE
+from faults import passes, until
 
 GUARD = 30
 
@@ -299,6 +302,96 @@ async def test_a_node_at_work_at_every_crash_is_poisoned() -> None:
     assert "was at work each of the 2 times" in str(error)
     assert result["after"].status == "SKIPPED"
     assert result["other"].status == "COMPLETED"
+
+
+async def test_who_may_have_killed_the_process_runs_alone() -> None:
+    """Nodes that fail at one more crash are at work one at a time and hold no slot until then;
+    each goes on when it is written what became of the one before, also when that is cancelled.
+    """
+    journal = MemoryJournal(max_recoveries=2)
+    order: list[str] = []
+    at_work: list[str] = []
+    b_began = anyio.Event()
+
+    async def for_ever() -> None:
+        order.append("b")
+        at_work.append("b")
+        b_began.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            at_work.remove("b")
+
+    def body(name: str) -> Callable[[], Any]:
+        def task() -> list[str]:
+            order.append(name)
+            return list(at_work)
+
+        async def async_task() -> list[str]:
+            await checkpoint()
+            return task()
+
+        return task if name == "c" else async_task
+
+    dag = DAG.builder()
+    for name in ["b", "other", *"acde"]:
+        dag.add_node(name)
+    tasks = {"other": body("other"), **{name: body(name) for name in "acde"}, "b": for_ever}
+    settings = {"max_workers": 1, "max_concurrency": 2}
+    executor = DynamicExecutor(dag.build(), journal=journal, **settings)  # type: ignore[arg-type]
+    with anyio.fail_after(GUARD):
+        async with executor.start(tasks, run_id="a") as run:
+            await b_began.wait()
+            run.cancel()
+        order.clear()
+        b_began = anyio.Event()
+        begun = dict.fromkeys("abcde", 1)
+        journal.pages["a"] = journal.pages["a"].cut(1, begun=begun)
+        async with executor.start(tasks, run_id="a") as run:
+            await until(lambda: "other" in order and str(run.status("e")) == "RUNNING")
+            run.cancel_node("d")
+            await until(lambda: str(run.status("d")) == "CANCELLED")
+            assert sorted(order) == ["b", "other"]
+            run.cancel_node("b")
+            result = await run.wait()
+    assert order[2:] == ["a", "c", "e"]
+    assert [result[name].result for name in "ace"] == [[], [], []]
+    assert [str(result[name].status) for name in "bd"] == ["CANCELLED", "CANCELLED"]
+    assert [result[name].attempts for name in "abcde"] == [2, 2, 2, 1, 2]
+
+
+@MANUAL
+async def test_who_may_have_killed_the_process_waits_for_no_other_for_ever() -> None:
+    """Such a node that is at work for long is not alone any more: it may wait for the next one."""
+    journal = MemoryJournal(max_recoveries=2)
+    began, gate = anyio.Event(), anyio.Event()
+
+    async def first() -> str:
+        began.set()
+        await gate.wait()
+        return "first"
+
+    async def second() -> str:
+        gate.set()
+        return "second"
+
+    dag = DAG.builder().add_node("first").add_node("second").build()
+    executor = DynamicExecutor(dag, journal=journal, max_concurrency=1)  # type: ignore[arg-type]
+    tasks = {"first": first, "second": second}
+    async with executor.start(tasks, run_id="a") as run:
+        await until(began.is_set)
+        run.cancel()
+    began, gate = anyio.Event(), anyio.Event()
+    begun = {"first": 1, "second": 1}
+    journal.pages["a"] = journal.pages["a"].cut(1, begun=begun)
+    executor = DynamicExecutor(dag, journal=journal)  # type: ignore[arg-type]
+    async with executor.start(tasks, run_id="a") as run:
+        await until(lambda: began.is_set() and str(run.status("second")) == "RUNNING")
+        await passes(10)
+        assert not gate.is_set()
+        advance(PATIENCE)
+        result = await run.wait()
+    assert [node.result for node in result.node_results.values()] == ["first", "second"]
 
 
 async def test_nothing_begins_before_its_life_is_written() -> None:
