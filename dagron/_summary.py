@@ -90,14 +90,14 @@ def _work(result: ExecutionResult) -> list[str]:
 
 
 def _critical_path(result: ExecutionResult) -> list[str]:
-    names = result.critical_path()
-    seconds = sum(result[name].duration_seconds for name in names)
+    path = result._critical_steps()
+    seconds = sum(step.seconds for step in path)
     if not seconds:
         return []
     wall = result.total_duration_seconds
     share = f", {seconds / wall:.0%} of the run" if wall else ""
     least = "at least " if result.forgotten else ""
-    steps = [f"{name!r:.60} {shown_time(result[name].duration_seconds)}" for name in names]
+    steps = [f"{name!r:.60} {shown_time(took)}" for name, took in path]
     if len(steps) > STEPS:
         steps[STEPS - 2 : -1] = [f"... {len(steps) - STEPS + 1:,} more ..."]
     return [f"{least}{shown_time(seconds)}{share}", " -> ".join(steps)]

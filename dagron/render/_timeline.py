@@ -174,7 +174,7 @@ def _drawn_bar(plan: Plan, bar: Bar, critical: Collection[str]) -> str:
         )
     parts.append(_rect("", last, last_end, top, high, round))
     if node.name in critical:
-        parts.append(_rect("critical", first - 3, last_end + 3, top - 3, high + 6, round + 3))
+        parts.append(_rect("critical", first - 3, bar.end + 3, top - 3, high + 6, round + 3))
     if bar.label is not None:
         parts.append(drawn_sign(node.status, bar.label + 5, middle))
         if bar.name:
