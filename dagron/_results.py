@@ -283,7 +283,8 @@ class ExecutionResult:
         once on average, the `critical_path` with the time that each node of it accounts for (with
         pauses between attempts, expander and fold) and the share of the run that they sum up to,
         the five slowest nodes, which nodes have added how many, and each failure with the file and
-        line of your code that raised it. However large the run, they stay below some thousand
+        line of your code that raised it, or, where none of it did, as of a timeout, at which its
+        task or expander is defined. However large the run, they stay below some thousand
         characters; of what is long they show the beginning, and how much more there is. Where nodes
         were forgotten they say what is not known for that.
         """

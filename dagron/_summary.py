@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest
 from types import TracebackType
 
-from dagron._errors import RecordedError
+from dagron._errors import DagronError, RecordedError
 from dagron._family import Family
-from dagron._names import plain, plural, shown_time
+from dagron._names import DEFINED_AT, plain, plural, shown_time
 from dagron._node_result import NodeResult
 from dagron._results import ExecutionResult, error_text, failed_part, skip_reason
 from dagron._status import FAILED, SKIPPED
@@ -196,6 +196,8 @@ def _failure(node: NodeResult, skipped: int) -> Iterator[str]:
     details = []
     if (place := _place(error) or _place(node.error)) is not None:
         details.append(f"at {place}")
+    elif (place := _definition(error)) is not None:
+        details.append(place)
     if skipped:
         details.append(f"{plural(skipped, 'node')} skipped for it")
     if details:
@@ -232,6 +234,23 @@ def _place(error: BaseException | None) -> str | None:
             file = file if len(file) <= TEXT else f"...{file[-TEXT:]}"
             return f"{file}:{found.tb_lineno} in {plain(code.co_name)}"
         error = vars(BaseException)["__cause__"].__get__(error)
+    return None
+
+
+def _definition(error: BaseException | None) -> str | None:
+    """Return where the task or the expander is defined of which an error of ours tells."""
+    if not issubclass(type(error), DagronError):
+        return None
+    assert error is not None, "it is of a class of ours"
+    # Not ``error.__notes__``: a subclass may have got it wrong.
+    notes = BaseException.__getattribute__(error, "__dict__").get("__notes__", ())
+    if type(error) is RecordedError:
+        notes = error.notes
+    for note in notes if isinstance(notes, (list, tuple)) else ():
+        what, found, place = note.partition(DEFINED_AT) if isinstance(note, str) else ("", "", "")
+        if found:
+            place = plain(place)
+            return f"{plain(what)}{found}{place if len(place) <= TEXT else f'...{place[-TEXT:]}'}"
     return None
 
 
