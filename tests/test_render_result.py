@@ -25,6 +25,7 @@ from dagron import (
     _history,
 )
 from dagron.render import _picture
+from dagron.render._text import visible
 from dagron.render._families import Fold, Outside, folded
 from pictures import (
     HOSTILE,
@@ -674,11 +675,12 @@ def test_hostile_names_of_all_kinds_of_nodes(
         result = run(adder, *HOSTILE, expanders={adder: grow}, max_concurrency=1)
         back = read(write(result, fold=None))
         assert sorted(back.names()) == sorted(
-            [adder, *HOSTILE, *(f"new {old}"[:512] for old in HOSTILE)]
+            map(visible, [adder, *HOSTILE, *(f"new {old}"[:512] for old in HOSTILE)])
         )
-        assert back.of(HOSTILE[0]) == [f"removed by {adder}"]
-        assert back.of(f"new {HOSTILE[0]}") == [f"added by {adder}"]
-        read_svg(result.to_svg(fold=None))
+        assert back.of(HOSTILE[0]) == [f"removed by {visible(adder)}"]
+        assert back.of(f"new {HOSTILE[0]}") == [f"added by {visible(adder)}"]
+        titles = map(title_of, boxes_in(read_svg(result.to_svg(fold=None))).values())
+        assert not any("\u202e" in title for title in titles)
 
 
 def test_a_deep_run_has_a_picture() -> None:

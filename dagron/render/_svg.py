@@ -17,7 +17,7 @@ from dagron.render._plan import (
     width_of_count,
 )
 from dagron.render._style import STYLE, document
-from dagron.render._text import xml
+from dagron.render._text import visible_lines, xml
 
 _ARROW = 6
 
@@ -173,7 +173,7 @@ def _data(box: Box) -> str:
 
 def _tooltip(box: Box) -> str:
     lines = (box.name, box.counted(), *box.captions(), box.detail)
-    return "\n".join(line for line in lines if line)
+    return visible_lines("\n".join(line for line in lines if line))
 
 
 def _counts(box: Box, left: int, line: int) -> Iterator[str]:
