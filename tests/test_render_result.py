@@ -25,8 +25,8 @@ from dagron import (
     _history,
 )
 from dagron.render import _picture
-from dagron.render._text import visible
 from dagron.render._families import Fold, Outside, folded
+from dagron.render._text import visible
 from pictures import (
     HOSTILE,
     SVG,
