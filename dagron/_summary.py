@@ -146,6 +146,8 @@ def _family(family: Family) -> str:
     took = ""
     if durations is not None and len(family) > 1:
         took = f"; median {shown_time(durations.median)}, longest {shown_time(durations.max)}"
+    if took and family.failed:
+        took += " of those that succeeded"
     if family.succeeded == len(family):
         return f"{len(family):,} by {family.name!r:.60}{took}"
     return f"{len(family):,} by {family.name!r:.60}: {counts}{took}"

@@ -82,6 +82,17 @@ def test_a_run_in_a_few_lines() -> None:
     )
 
 
+def test_the_times_of_a_family_are_those_of_its_successes() -> None:
+    """Where some failed, which may have taken longer, it says so."""
+    results = completed({"list": 0.001})
+    results |= completed({"a": 0.01, "b": 0.01}, added_by="list", depth=1)
+    results["c"] = NodeResult("c", FAILED, None, OSError(), 0.2, None, 1, "list", 1)
+    assert (
+        "added          3 by 'list': 2 succeeded, 1 failed; "
+        "median 10 ms, longest 10 ms of those that succeeded\n"
+    ) in came_to(results).summary()
+
+
 def test_a_run_of_nothing() -> None:
     """An empty run, and one whose nodes took no time, have a summary of one line."""
     assert came_to({}).summary() == "0 nodes in 0.000 ms"
