@@ -258,8 +258,12 @@ def test_more_lines_than_a_picture_holds_are_counted() -> None:
 
 
 def test_an_empty_graph_has_a_picture() -> None:
-    """A graph without nodes is an empty sheet."""
-    assert boxes_in(read_svg(dagron.DAG().to_svg())) == {}
+    """A graph without nodes is a sheet that says so, and so is a run of it."""
+    result = dagron.DynamicExecutor(dagron.DAG()).execute_sync({})
+    for svg in (dagron.DAG().to_svg(), result.to_svg()):
+        root = read_svg(svg)
+        assert boxes_in(root) == {}
+        assert texts_in(root) == ["no nodes"]
 
 
 def test_a_notebook_shows_the_picture() -> None:

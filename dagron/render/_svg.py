@@ -43,7 +43,7 @@ def drawn(picture: Picture, most: int | None = None) -> Drawn:
     summary = picture.summary()
     picture = capped(picture, most)
     plan = planned(picture)
-    notes = list(picture.notes)
+    notes = list(picture.notes) if picture.boxes else ["no nodes", *picture.notes]
     if plan.graph.dropped:
         notes.append(f"{plan.graph.dropped:,} of {len(picture.links):,} lines are not drawn")
     legend, width, height = drawn_legend(list(entries_of(picture)), notes, plan.width, plan.height)
