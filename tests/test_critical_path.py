@@ -177,6 +177,12 @@ def test_times_that_are_no_numbers_are_not_known(wrong: float) -> None:
     assert ended("a-b", a=(5, wrong), b=(7, 1)).critical_path() == ["a", "b"]
 
 
+def test_dependencies_without_results_are_not_in_it() -> None:
+    """A result that was made by hand may lack nodes of its graph."""
+    results = {"b": NodeResult("b", COMPLETED, duration_seconds=2, started_at=5, attempts=1)}
+    assert ExecutionResult(results, chain("a", "b")).critical_path() == ["b"]
+
+
 def test_nodes_that_the_graph_does_not_have_depend_on_nothing() -> None:
     """A result that was made by hand may name nodes that its graph lacks."""
     results = {
@@ -226,6 +232,9 @@ def test_links_in_a_circle_hang_nothing() -> None:
         "c": NodeResult("c", COMPLETED, duration_seconds=1, attempts=1),
     }
     dag = chain("a", "b").to_builder().add_node("c").build()
+    assert ExecutionResult(results, dag).critical_path() == ["c"]
+    results["c"] = NodeResult("c", COMPLETED, duration_seconds=1, started_at=5, attempts=1)
+    dag = dag.to_builder().add_edge("b", "c").build()
     assert ExecutionResult(results, dag).critical_path() == ["c"]
 
 
