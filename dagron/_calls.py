@@ -17,13 +17,14 @@ from dagron._errors import (
 from dagron._graph import DAG
 from dagron._landing import GROW, INPUTS, unfilled, unfilled_text
 from dagron._modification import DynamicModification, DynamicNodeSpec
-from dagron._names import close_names, question, uncallable
+from dagron._names import DEFINED_AT, close_names, plain, question, uncallable
 from dagron._policy import NodePolicy
 from dagron._runner import Runner, runner_fault
 
 NO_RUNNERS: Mapping[str, Runner] = {}
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_WRAPPERS = 20  # around a function, that are looked through
 _SPECIAL = _GENERATOR | inspect.CO_VARARGS | inspect.CO_VARKEYWORDS  # a closer look is needed
 
 
@@ -158,6 +159,29 @@ def _flags(task: Callable[..., Any]) -> int:
         function = getattr(type(function), "__call__", None)  # noqa: B004 (its code is read)
     code = getattr(function, "__code__", None)
     return code.co_flags if code is not None else 0
+
+
+def defined_at(what: str, function: object) -> str | None:
+    """Return in words where a callable is defined: file, line and function, for people.
+
+    None where that is not known, as of a builtin, or where it is code of dagron's own.
+    """
+    for _ in range(_WRAPPERS):
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, MethodType):
+            function = function.__func__
+        elif type(function) is not FunctionType:
+            function = getattr(type(function), "__call__", None)  # noqa: B004 (where its code is)
+        elif callable(wrapped := vars(function).get("__wrapped__")):
+            function = wrapped
+        else:
+            break
+    if type(function) is not FunctionType or function.__module__.startswith("dagron."):
+        return None
+    code = function.__code__
+    place = f"{code.co_filename}:{code.co_firstlineno} in {code.co_name}"
+    return f"{what}{DEFINED_AT}{plain(place)}"
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:

@@ -9,6 +9,7 @@ from types import CoroutineType
 from dagron._errors import InvalidNameError
 
 MAX_NAME_LENGTH = 512
+DEFINED_AT = " is defined at "  # in the note of an error that no line of the user's raised
 SEARCHED_NAMES = 10_000  # a suggestion is a courtesy: in a huge graph it must not cost seconds
 
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # the categories Cc and Cs

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dagron._blame import Blame, Why
 from dagron._errors import RecordedError, RunFailedError
@@ -13,6 +14,9 @@ from dagron._names import plural
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, NodeResult
 from dagron._status import CANCELLED, COMPLETED, FAILED, SKIPPED
 from dagron._times import Times
+
+if TYPE_CHECKING:
+    from dagron._critical_path import Step
 
 SHOWN_FAILURES = 10
 SHOWN_TEXT = 600  # characters of one failure's text
@@ -243,28 +247,46 @@ class ExecutionResult:
         return iter(self.node_results)
 
     def critical_path(self) -> list[str]:
-        """Return the longest chain of nodes by measured time: what has to be quicker for the run to
-        be quicker.
+        """Return the chain of nodes that the run waited for, from its beginning to its end.
 
-        Each node of it waited for the one before: by an edge of the final graph, or since that one
-        had added it. The length of the chain is the sum of the nodes' ``duration_seconds``. Nodes
-        that never started are not in it, nor are nodes that were forgotten: with some of those it
-        is the longest chain of what was kept. Of equal chains, always the same one is returned. It
-        costs time in proportion to the graph.
+        It is told from the end: the last node is the one that ended last, and before each node
+        stands the one that it waited for last. That is, of its dependencies in the final graph and
+        the node that added it, the one that was done last before it started; a dependency that
+        went on since a trigger did not wait for it does not count. A node is done when its
+        expander or its fold is, and as far as a node that it added is concerned, when that one has
+        landed.
+
+        So a run can become quicker by a quicker node of the chain: by a quicker body, expander or
+        fold, a shorter pause between attempts. When another chain takes as long, it does not
+        become quicker by more than the difference. Waiting for a slot or a worker is not in it:
+        `summary` says how much of the run the nodes account for, and `to_timeline_svg` shows such
+        waits in grey.
+
+        Nodes that never started are not in it, nor are nodes that were forgotten: it begins after
+        the last of those. Where results do not say when nodes started, as those that were made by
+        hand, each is taken to have started as soon as it could: then the chain is the one with the
+        largest sum of ``duration_seconds``. Of nodes that ended at the same moment it has the
+        first. It costs time in proportion to the graph.
         """
-        from dagron._critical_path import longest_chain  # on use, as the summary below
+        return [step.name for step in self._critical_steps()]
 
-        return longest_chain(self.dag, self.node_results)
+    def _critical_steps(self) -> list["Step"]:
+        from dagron._critical_path import critical_steps  # on use, as the summary below
+
+        return critical_steps(self.dag, self.node_results, self._history, self._times)
 
     def summary(self) -> str:
         """Return a few lines of text that say what the run came to and where its time went.
 
         They have the counts, the seconds that the run took, the work (the sum of all
         ``duration_seconds``: the time in the tasks, without expanders), how many nodes worked at
-        once on average, the `critical_path`, the five slowest nodes, which nodes have added how
-        many, and each failure with the file and line of your code that raised it. However large the
-        run, they stay below some thousand characters; of what is long they show the beginning, and
-        how much more there is. Where nodes were forgotten they say what is not known for that.
+        once on average, the `critical_path` with the time that each node of it accounts for (with
+        pauses between attempts, expander and fold) and the share of the run that they sum up to,
+        the five slowest nodes, which nodes have added how many, and each failure with the file and
+        line of your code that raised it, or, where none of it did, as of a timeout, at which its
+        task or expander is defined. However large the run, they stay below some thousand
+        characters; of what is long they show the beginning, and how much more there is. Where nodes
+        were forgotten they say what is not known for that.
         """
         from dagron._summary import summary_of
 

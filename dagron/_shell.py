@@ -13,6 +13,7 @@ from dagron._blame import Blame, Why
 from dagron._bodies import Note
 from dagron._calls import (
     NewNodes,
+    defined_at,
     missing_task,
     not_a_modification,
     read_specs,
@@ -24,6 +25,7 @@ from dagron._durable import Durable
 from dagron._edge import Edge, condition_of
 from dagron._errors import (
     Cancelled,
+    DagronError,
     Fault,
     ModificationError,
     RunFinishedError,
@@ -37,7 +39,7 @@ from dagron._limits import held_text
 from dagron._modification import DynamicModification, touches_others
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, new_result
 from dagron._policy import NodePolicy
-from dagron._raised import forget_our_frames, is_cancellation, keyboard_interrupt
+from dagron._raised import forget_our_frames, frames_of, is_cancellation, keyboard_interrupt
 from dagron._runner import Result
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, NodeStatus
@@ -659,6 +661,16 @@ class Shell(Durable):
         if not self.is_over:
             self._wake_up()
 
+    def _note_place(self, name: str, error: BaseException, reason: str | None) -> None:
+        """Note at an error of ours, which tells no line that raised it, where to look."""
+        what, function = "the task", self._tasks.get(name)
+        if reason == EXPANDER_FAILED and name in self._expanders:
+            what, function = "the expander", self._expanders[name].function
+        elif reason is not None:
+            return
+        if (note := defined_at(what, function)) is not None:
+            error.add_note(note)
+
     def _report_failure(
         self,
         name: str,
@@ -692,5 +704,7 @@ class Shell(Durable):
         if is_last_straw and self._replay is None:  # else what is told goes on first
             self._halt()
         forget_our_frames(error)
+        if issubclass(type(error), DagronError) and frames_of(error) is None:
+            self._note_place(name, error, reason)
         self._conclude(name, FAILED, value, error, seconds, started_at, reason, is_last_straw)
         return True

@@ -78,15 +78,13 @@ class Screen:
         is_like = type(self.surface) is type(run.surface) and self.stream is run.stream
         return is_like and self.error is None and self._thread.is_alive()
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether several runs are shown."""
-        return len(self._runs) > 1
-
     def add(self, run: "Showing") -> None:
         """Show a run, from now on."""
         self._runs.append(run)
-        if len(self._runs) == 1:
+        if len(self._runs) > 1:
+            for one in self._runs:
+                one.is_beside_another = True
+        else:
             self._thread.start()
 
     def remove(self, run: "Showing") -> bool:
@@ -146,7 +144,8 @@ _lock = Lock()
 class Showing:
     """Shows one run inside its ``with`` block; the one in ``observers`` hears the run's events.
 
-    ``result`` is what the run came to, if it did, to be summed up at the end of the block.
+    ``result`` is what the run came to, if it did, to be summed up at the end of the block. Once
+    another run is shown beside it, what it says has its id in front, to its end.
     """
 
     def __init__(self, surface: Surface, stream: TextIO, clock: Clock = monotonic) -> None:
@@ -161,6 +160,7 @@ class Showing:
         self._ending: str | None = None
         self._screen: Screen | None = None
         self._is_dropped = False
+        self.is_beside_another = False
 
     def __enter__(self) -> "Showing":
         return self
@@ -194,9 +194,12 @@ class Showing:
             raise screen.error
         self.tracking.hear(event)
         if self._is_by_line and (line := line_of(event)) is not None:
-            screen.post(f"{event.run_id} {line}" if screen.is_shared else line)
+            screen.post(self._signed(line))
         elif type(event) is RunFinished:
             self._ending = told_of(event)
+
+    def _signed(self, text: str) -> str:
+        return f"{self.tracking.run_id} {text}" if self.is_beside_another else text
 
     def _open(self) -> None:
         self.began = self._clock()
@@ -211,7 +214,9 @@ class Showing:
     def _close(self, screen: Screen) -> None:
         try:
             if not self._is_dropped:
-                text = self._ending if self.result is None else self.result.summary()
+                text = self._ending
+                if self.result is not None:
+                    text = self._signed(self.result.summary())
                 if text is not None:
                     screen.post(text)
         finally:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest
 from types import TracebackType
 
-from dagron._errors import RecordedError
+from dagron._errors import DagronError, RecordedError
 from dagron._family import Family
-from dagron._names import plain, plural, shown_time
+from dagron._names import DEFINED_AT, plain, plural, shown_time
 from dagron._node_result import NodeResult
 from dagron._results import ExecutionResult, error_text, failed_part, skip_reason
 from dagron._status import FAILED, SKIPPED
@@ -90,14 +90,14 @@ def _work(result: ExecutionResult) -> list[str]:
 
 
 def _critical_path(result: ExecutionResult) -> list[str]:
-    names = result.critical_path()
-    seconds = sum(result[name].duration_seconds for name in names)
+    path = result._critical_steps()
+    seconds = sum(step.seconds for step in path)
     if not seconds:
         return []
     wall = result.total_duration_seconds
     share = f", {seconds / wall:.0%} of the run" if wall else ""
     least = "at least " if result.forgotten else ""
-    steps = [f"{name!r:.60} {shown_time(result[name].duration_seconds)}" for name in names]
+    steps = [f"{name!r:.60} {shown_time(took)}" for name, took in path]
     if len(steps) > STEPS:
         steps[STEPS - 2 : -1] = [f"... {len(steps) - STEPS + 1:,} more ..."]
     return [f"{least}{shown_time(seconds)}{share}", " -> ".join(steps)]
@@ -146,6 +146,8 @@ def _family(family: Family) -> str:
     took = ""
     if durations is not None and len(family) > 1:
         took = f"; median {shown_time(durations.median)}, longest {shown_time(durations.max)}"
+    if took and family.failed:
+        took += " of those that succeeded"
     if family.succeeded == len(family):
         return f"{len(family):,} by {family.name!r:.60}{took}"
     return f"{len(family):,} by {family.name!r:.60}: {counts}{took}"
@@ -196,6 +198,8 @@ def _failure(node: NodeResult, skipped: int) -> Iterator[str]:
     details = []
     if (place := _place(error) or _place(node.error)) is not None:
         details.append(f"at {place}")
+    elif (place := _definition(error)) is not None:
+        details.append(place)
     if skipped:
         details.append(f"{plural(skipped, 'node')} skipped for it")
     if details:
@@ -232,6 +236,23 @@ def _place(error: BaseException | None) -> str | None:
             file = file if len(file) <= TEXT else f"...{file[-TEXT:]}"
             return f"{file}:{found.tb_lineno} in {plain(code.co_name)}"
         error = vars(BaseException)["__cause__"].__get__(error)
+    return None
+
+
+def _definition(error: BaseException | None) -> str | None:
+    """Return where the task or the expander is defined of which an error of ours tells."""
+    if not issubclass(type(error), DagronError):
+        return None
+    assert error is not None, "it is of a class of ours"
+    # Not ``error.__notes__``: a subclass may have got it wrong.
+    notes = BaseException.__getattribute__(error, "__dict__").get("__notes__", ())
+    if type(error) is RecordedError:
+        notes = error.notes
+    for note in notes if isinstance(notes, (list, tuple)) else ():
+        what, found, place = note.partition(DEFINED_AT) if isinstance(note, str) else ("", "", "")
+        if found:
+            place = plain(place)
+            return f"{plain(what)}{found}{place if len(place) <= TEXT else f'...{place[-TEXT:]}'}"
     return None
 
 

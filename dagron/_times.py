@@ -28,7 +28,8 @@ class Landing(NamedTuple):
 class Times:
     """When a run ``began``, when its last modifications landed, how long nodes were at work.
 
-    ``attempts`` has all attempts of the nodes that had more than one. ``ended`` says of nodes that
+    ``attempts`` has all attempts of the nodes that had more than one; where it is not known when
+    each of them was, one span from the first to the last. ``ended`` says of nodes that
     went on after their tasks, with an expander or a fold, when they were done; what was forgotten
     is in neither.
     """

@@ -255,7 +255,16 @@ def test_one_filter_is_for_all(opened: Callable[..., Opened], result: ExecutionR
     assert page.faded("graph") == {"load", "exact", "fit", "report", "store"}
     assert page.faded("timeline") == {"load", "exact", "report"}
     assert page.find("#found").text == "1 of 6 nodes"
+    faint = page.all("#graph .picture:not([hidden]) .faint")
+    ends = {
+        (edge.get_attribute("data-source"), edge.get_attribute("data-target")) for edge in faint
+    }
+    boxes = page.all("#graph .picture:not([hidden]) [data-node]")
+    ids = {box.get_attribute("data-node"): box.get_attribute("data-id") for box in boxes}
+    assert (ids["load"], ids["exact"]) in ends  # both ends are kept back
+    assert not [end for both in ends for end in both if end == ids["parse"]]
     page.click("#clear")
+    assert page.count(".faint") == 0
     assert page.told() == everything
     assert page.faded("graph") == page.faded("timeline") == set()
 

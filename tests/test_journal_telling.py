@@ -388,3 +388,38 @@ def test_what_is_known_of_crashes_and_of_graphs_that_were_seen() -> None:
     assert facts.attempts == {"victim": 3}
     assert facts.settings == {"keep": "leaves"}
     assert facts.end is None
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+
+async def test_a_node_that_was_tried_again_is_told_as_one_span() -> None:
+    """A journal does not say when each attempt was: the node was at work from its first start until
+    its row was written, with the pauses in between.
+    """
+    failures = [OSError("busy")]
+
+    async def flaky() -> None:
+        if failures:
+            raise failures.pop()
+
+    policy = NodePolicy(retry=Retry(attempts=2, initial_delay=0))
+    dag = DAG.builder().add_node("a", policy=policy).add_edge("a", "b").build()
+    journal = MemoryJournal()
+    executor = DynamicExecutor(dag, journal=journal)
+    with anyio.fail_after(GUARD):
+        await executor.execute({"a": flaky, "b": lambda: None}, run_id="a")
+    page = journal.pages["a"]
+    (row,) = [row for row in page.rows if row.node == "a"]
+    result = told(page)
+    assert result._times.attempts == {"a": ((row.started, row.at),)}
+    assert result.critical_path() == ["a", "b"]
+
+
+async def test_a_run_of_two_lives_began_with_the_last() -> None:
+    """As its seconds are those of the last life, so is the moment when it began."""
+    _, page = await run(Grouped)
+    _, page = await run(Grouped, page.cut(len(page.rows) // 2))
+    lives = [row for row in page.rows if row.kind == "life"]
+    assert len(lives) == 2
+    assert told(page)._times.began == lives[1].at

@@ -220,7 +220,7 @@ async def test_the_attributes_of_a_good_run(traces: Traces) -> None:
     id = attributes(traces.run)["run.id"]
     assert attributes(traces.run) == {
         "run.id": id,
-        "run.nodes": 1,
+        "run.nodes": 2,
         "run.ok": True,
         "run.succeeded": 2,
         **{f"run.{word}": 0 for word in ("failed", "skipped", "cancelled", "removed")},

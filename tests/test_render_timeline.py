@@ -420,6 +420,20 @@ def test_very_many_modifications_are_ticks() -> None:
     assert "the graph was changed from outside" in told(ran(a=(0, 1), times=outside))
 
 
+@pytest.mark.parametrize(
+    ("result", "field"),
+    [
+        (ran(a=(float("nan"), 1)), "node 'a' has started_at=nan"),
+        (ran(a=(0, float("inf"))), "node 'a' has duration_seconds=inf"),
+        (ran(seconds=float("nan"), a=(0, 1)), "the run has total_duration_seconds=nan"),
+    ],
+)
+def test_times_that_are_no_numbers_are_refused(result: ExecutionResult, field: str) -> None:
+    """A result that was made by hand may have them: it is said which, and what to give."""
+    with pytest.raises(ValueError, match=f"{field}.*\n  help: give a finite number"):
+        result.to_timeline_svg()
+
+
 # --- the critical path ---------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import re
 import signal
 import sys
 import threading
@@ -340,6 +341,49 @@ async def test_runs_at_once_share_one_screen(
     assert len([line for line in lines if line.endswith("1 node in") or "1 succeeded" in line]) >= 2
     assert any(line.split()[0] not in ("[", *ids) for line in lines)
     assert no_thread_is_left()
+
+
+STARTED = re.compile(r"run (\S+) started")
+
+
+async def test_runs_that_were_shown_at_once_keep_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the other run has ended, the lines of one have its id all the same, and so has each of
+    the summaries; a run that begins after both is alone again.
+    """
+    monkeypatch.setenv("CI", "1")
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    begun, over = anyio.Event(), anyio.Event()
+
+    async def first() -> None:
+        begun.set()
+        await over.wait()
+
+    async def run(name: str, task: Any) -> dagron.ExecutionResult:
+        executor = DynamicExecutor(chain(name, f"{name} again"))
+        tasks = {name: task, f"{name} again": nothing}
+        return await executor.execute(tasks, progress=True)
+
+    async def second() -> None:
+        await begun.wait()
+        results["second"] = await run("second", nothing)
+        over.set()
+
+    results = {}
+    with anyio.fail_after(GUARD):
+        async with anyio.create_task_group() as group:
+            group.start_soon(second)
+            results["first"] = await run("first", first)
+        shown = stream.getvalue()
+        await run("third", nothing)
+    ids = dict(zip(("first", "second", "third"), STARTED.findall(stream.getvalue()), strict=True))
+    lines = shown.splitlines()
+    later = lines[next(n for n, line in enumerate(lines) if "'first' completed" in line) :]
+    assert any("'first again' completed" in line for line in later)
+    of_first = [line for line in later if "'first" in line and "]" in line]
+    assert all(line.startswith(f"{ids['first']} [") for line in of_first)
+    for name, result in results.items():
+        assert f"\n{ids[name]} {result.summary()}\n" in shown
+    assert f"\n{ids['third']}" not in stream.getvalue()
 
 
 @NEEDS_RICH

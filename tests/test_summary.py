@@ -1,9 +1,13 @@
 """`result.summary()`: what a run came to, in a few lines of text."""
 
+import functools
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import dagron
@@ -19,6 +23,8 @@ from dagron import (
     NodeStatus,
     Retry,
 )
+from dagron._calls import defined_at
+from dagron._errors import RecordedError
 from dagron._family import Tally
 from ways import Way, adding, chain, nothing
 
@@ -74,6 +80,17 @@ def test_a_run_in_a_few_lines() -> None:
             "  added          2 by 'find'; median 4 ms, longest 2 s",
         ]
     )
+
+
+def test_the_times_of_a_family_are_those_of_its_successes() -> None:
+    """Where some failed, which may have taken longer, it says so."""
+    results = completed({"list": 0.001})
+    results |= completed({"a": 0.01, "b": 0.01}, added_by="list", depth=1)
+    results["c"] = NodeResult("c", FAILED, None, OSError(), 0.2, None, 1, "list", 1)
+    assert (
+        "added          3 by 'list': 2 succeeded, 1 failed; "
+        "median 10 ms, longest 10 ms of those that succeeded\n"
+    ) in came_to(results).summary()
 
 
 def test_a_run_of_nothing() -> None:
@@ -196,6 +213,93 @@ def test_causes_in_a_circle_hang_nothing() -> None:
     assert result.summary().splitlines()[1:] == ["  failed  'a': OSError: gone"]
 
 
+async def unawaited() -> Any:
+    return passing()
+
+
+async def passing() -> None:
+    return
+
+
+class Unawaited:
+    async def method(self) -> Any:
+        return passing()
+
+    async def __call__(self) -> Any:
+        return passing()
+
+
+@functools.wraps(passing)
+async def wrapped() -> Any:
+    return passing()
+
+
+@pytest.mark.parametrize(
+    ("task", "function"),
+    [
+        (unawaited, unawaited),
+        (functools.partial(functools.partial(unawaited)), unawaited),
+        (Unawaited().method, Unawaited.method),
+        (Unawaited(), Unawaited.__call__),
+        (wrapped, passing),
+    ],
+)
+def test_an_error_of_ours_is_told_with_the_definition(task: Any, function: Any) -> None:
+    """Where no line of the user's raised it, it is said where the task is defined: also through
+    partials, methods, objects and what `functools.wraps` was put around.
+    """
+    told, place, _ = run_of(task).splitlines()[-3:]
+    assert "NotAwaitedError" in told
+    assert place.strip() == f"the task is defined at {line_of(function, 0)}"
+
+
+def test_a_task_that_is_out_of_time_is_told_with_its_definition(tmp_path: Path) -> None:
+    """So it is, as a recorded run tells it, too; the error holds but words."""
+
+    async def slow() -> None:
+        await anyio.sleep_forever()
+
+    dag = DAG.builder().add_node("a", policy=dagron.NodePolicy(timeout=1e-3)).build()
+    place = f"the task is defined at {line_of(slow, 0)}"
+    with dagron.Journal(tmp_path / "runs.db") as journal:
+        executor = DynamicExecutor(dag, journal=journal)
+        result = executor.execute_sync({"a": slow}, run_id="a")
+        recorded = journal.run("a").result
+    assert place in result.summary()
+    assert recorded is not result
+    assert type(recorded["a"].error) is RecordedError
+    assert place in recorded.summary()
+    error = result["a"].error
+    assert error is not None
+    assert error.__notes__ == [place]
+
+
+def test_what_has_no_definition_of_the_users_is_told_without() -> None:
+    """A node without a task has none, nor has a callable in C, or of dagron's own; a subclass that
+    answers wrongly breaks nothing.
+    """
+
+    class Odd(dagron.DagronError):
+        pass
+
+    error: dagron.DagronError = Odd("odd")
+    vars(error)["__notes__"] = [3]
+    result = came_to({"a": NodeResult("a", FAILED, error=error, attempts=1)})
+    assert result.summary().splitlines()[1:] == ["  failed  'a': Odd: odd"]
+    vars(error)["__notes__"] = 3
+    assert result.summary().splitlines()[1:] == ["  failed  'a': Odd: odd"]
+    assert defined_at("the task", len) is None
+    assert defined_at("the task", dagron.Gate().wait) is None
+    endless = functools.wraps(nothing)(lambda: None)
+    endless.__wrapped__ = endless  # type: ignore[attr-defined]
+    assert str(defined_at("the task", endless)).endswith("in <lambda>")
+    error = dagron.NodeTimeoutError("late")
+    error.add_note(f"the task is defined at {'x' * 500}.py:7 in f")
+    (_, _, place) = came_to({"a": NodeResult("a", FAILED, error=error)}).summary().splitlines()
+    assert len(place) < 300
+    assert place.endswith("x.py:7 in f")
+
+
 def test_a_group_is_told_by_its_first_error() -> None:
     """Of an exception group, of any depth, the first error is told, and where it was raised."""
 
@@ -211,7 +315,9 @@ def test_a_group_is_told_by_its_first_error() -> None:
 
 
 def test_an_expander_that_fails_is_told_as_one() -> None:
-    """What failed is the expander, and the place is in it; a refused modification has no place."""
+    """What failed is the expander, and the place is in it; that of a refused modification is where
+    the expander is defined.
+    """
 
     def expand(name: str, result: Any) -> None:
         raise KeyError(name)
@@ -221,8 +327,9 @@ def test_an_expander_that_fails_is_told_as_one() -> None:
     assert summary.endswith(f"at {line_of(expand)}")
     bad = DynamicModification([DynamicNodeSpec("x", nothing, ["b"])])
     executor = DynamicExecutor(chain("a"), {"a": lambda name, result: bad})
-    told, help = executor.execute_sync({"a": nothing}).summary().splitlines()[-2:]
+    told, place, help = executor.execute_sync({"a": nothing}).summary().splitlines()[-3:]
     assert "the expander of node 'a': ModificationError: " in told
+    assert re.fullmatch(f"the expander is defined at {__file__}:\\d+ in <lambda>", place.strip())
     assert told.endswith("node 'x' depends on 'b', which does not exist")
     assert help.strip().startswith("help: ")
 
@@ -230,16 +337,21 @@ def test_an_expander_that_fails_is_told_as_one() -> None:
 def test_what_to_type_instead_has_its_own_line() -> None:
     """Of an error of dagron's, the help stands below; where there are several, all is one line."""
     spec = DynamicNodeSpec("x", nothing)
-    executor = DynamicExecutor(chain("a"), {"a": lambda name, result: [spec]})  # type: ignore[dict-item, return-value]
+
+    def wrong(name: str, result: object) -> Any:
+        return [spec]
+
+    executor = DynamicExecutor(chain("a"), {"a": wrong})
     lines = executor.execute_sync({"a": nothing}).summary().splitlines()
-    assert [line.strip() for line in lines[-2:]] == [
+    assert [line.strip() for line in lines[-3:]] == [
         "failed         the expander of node 'a': ExpansionError: "
         "the expander of node 'a' returned a list of 1 DynamicNodeSpec",
+        f"the expander is defined at {line_of(wrong, 0)}",
         "help: wrap it: return dagron.DynamicModification(add_nodes=the_list)",
     ]
     bad = DynamicModification(remove_nodes=["aa", "aaa"])
     executor = DynamicExecutor(chain("a"), {"a": lambda name, result: bad})
-    last = executor.execute_sync({"a": nothing}).summary().splitlines()[-1]
+    last = executor.execute_sync({"a": nothing}).summary().splitlines()[-2]
     assert "2 faults - node 'aa' cannot be removed" in last
     assert last.count(" help: did you mean 'a'? ") == 1
 

@@ -154,6 +154,7 @@ class RunSpans:
         """End the run's span as the run has ended."""
         counts = ("succeeded", "failed", "skipped", "cancelled", "removed")
         details: Attributes = {"ok": event.ok, **{word: getattr(event, word) for word in counts}}
+        details["nodes"] = sum(getattr(event, word) for word in counts if word != "removed")
         if event.reason is not None:
             details["reason"] = event.reason
         self.span.set_attributes(_prefixed("dagron.run.", details))

@@ -19,7 +19,7 @@ from dagron._lanes import Pool
 from dagron._modification import DynamicModification
 from dagron._node_result import NodeResult, new_result
 from dagron._results import ExecutionResult
-from dagron._rows import BODY, CANCEL, DONE, FAILED, OUTCOMES, OUTSIDE, STATUS_OF, STEP, Row
+from dagron._rows import BODY, CANCEL, DONE, FAILED, LIFE, OUTCOMES, OUTSIDE, STATUS_OF, STEP, Row
 from dagron._scheduler import Scheduler
 from dagron._status import CANCELLED, COMPLETED, READY, RUNNING, WAITING, NodeStatus
 from dagron._times import Landing, Times
@@ -78,8 +78,8 @@ class Telling:
 
     def tell(self, row: Row) -> None:
         """Let happen what this row says."""
-        if self._times.began is None:
-            self._times.began = row.at
+        if self._times.began is None or row.kind == LIFE:
+            self._times.began = row.at  # of its last life, as the seconds in the end's row are
         self._last = max(self._last, row.at)
         self._seq = row.seq
         name = row.node
@@ -201,6 +201,9 @@ class Telling:
         self._keep_value(row, name)
         if self._bodies.pop(name, None) is not None or row.change is not None:
             self._times.ended[name] = row.at
+        elif (row.attempts or 0) > 1 and row.started is not None:
+            # Where one attempt ended, and the next began, is not written: they are told as one.
+            self._times.attempts[name] = ((row.started, row.at),)
         self._growing.discard(name)
         seconds, attempts, reason = row.seconds or 0.0, row.attempts or 0, detail.get("reason")
         if status is CANCELLED:

@@ -5,6 +5,7 @@ here is made to fit: everything lies within the run, and nothing ends before it 
 """
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import NamedTuple, TypeAlias
 
 from dagron._history import EdgeChange, How
@@ -45,8 +46,12 @@ class Course(NamedTuple):
 
 
 def course_of(result: ExecutionResult) -> Course:
-    """Return what happened when; a result that was made by hand may know nothing of it."""
+    """Return what happened when; a result that was made by hand may know nothing of it.
+
+    Raises `ValueError` for times that are no finite numbers, which no run gives.
+    """
     times, nodes = result._times, result.node_results
+    _check_times(result)
     starts = {name: node.started_at for name, node in nodes.items() if node.started_at is not None}
     began = times.began
     if began is None:
@@ -67,6 +72,23 @@ def course_of(result: ExecutionResult) -> Course:
     if times.began is not None and not result.forgotten:
         works.update(_with_waits(result, works, landings))
     return Course(list(works.values()), landings, length)
+
+
+def _check_times(result: ExecutionResult) -> None:
+    if not isfinite(result.total_duration_seconds):
+        raise _no_time("the run", "total_duration_seconds", result.total_duration_seconds)
+    for name, node in result.node_results.items():
+        if not isfinite(node.started_at or 0.0):
+            raise _no_time(f"node {name!r:.60}", "started_at", node.started_at)
+        if not isfinite(node.duration_seconds):
+            raise _no_time(f"node {name!r:.60}", "duration_seconds", node.duration_seconds)
+
+
+def _no_time(whose: str, field: str, value: float | None) -> ValueError:
+    return ValueError(
+        f"{whose} has {field}={value!r}, which cannot be drawn over time\n"
+        f"  help: give a finite number of seconds, or leave {field} out"
+    )
 
 
 def _micros(moment: float, began: float) -> int:

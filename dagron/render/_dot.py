@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, SKIPPED
-from dagron.render._picture import SIGNS, Box, Kind, Link, Picture
+from dagron.render._picture import SIGNS, Box, Kind, Link, Picture, capped
 from dagron.render._text import dot
 
 _COLOURS: Mapping[str, tuple[str, str]] = {
@@ -18,7 +18,7 @@ _GREY = "#8c959f"
 
 def to_dot(picture: Picture) -> str:
     """Return the text of a directed graph, left to right, that ends with a newline."""
-    return "\n".join([*_lines(picture), ""])
+    return "\n".join([*_lines(capped(picture)), ""])
 
 
 def _lines(picture: Picture) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from dagron._status import CANCELLED, COMPLETED, FAILED, RUNNING, SKIPPED
-from dagron.render._picture import SIGNS, Box, Kind, Link, Picture
+from dagron.render._picture import SIGNS, Box, Kind, Link, Picture, capped
 from dagron.render._text import mermaid
 
 _CLASSES: Mapping[str, str] = {
@@ -20,7 +20,7 @@ _ARROWS = {Kind.EDGE: "-->", Kind.GHOST: "-.->", Kind.GROWTH: "-.-"}
 
 def to_mermaid(picture: Picture) -> str:
     """Return the text of a flowchart, left to right, that ends with a newline."""
-    return "\n".join([*_lines(picture), ""])
+    return "\n".join([*_lines(capped(picture)), ""])
 
 
 def _lines(picture: Picture) -> Iterator[str]:

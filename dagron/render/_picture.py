@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from dagron._names import plural
@@ -19,6 +19,7 @@ SIGNS: dict[str, str] = {
     CANCELLED: "\N{BLACK SQUARE}",
 }
 NODES, REMOVED = "NODES", "REMOVED"  # what a folded box counts besides statuses
+MOST_BOXES = 3_000  # of a picture
 MOST_REDUCED = 3_000  # boxes of a picture in which links that only shorten a path are looked for
 
 
@@ -102,6 +103,31 @@ class Picture(NamedTuple):
         parts = [plural(nodes, "node"), plural(edges, "edge")]
         parts += [f"{count:,} {word.lower()}" for word, count in self.totals]
         return f"a graph: {', '.join(parts)}"
+
+
+def capped(picture: Picture, most: int | None = None) -> Picture:
+    """Return the picture, of more than so many boxes (3,000 if not said) the first, with a note.
+
+    Up to a third of them are failures, which go before others.
+    """
+    most = MOST_BOXES if most is None else most
+    boxes = picture.boxes
+    if len(boxes) <= most:
+        return picture
+    failed = [number for number, box in enumerate(boxes) if box.status == FAILED]
+    chosen = set(failed[: most // 3])
+    others = (number for number in range(len(boxes)) if number not in chosen)
+    kept = sorted([*chosen, *islice(others, most - len(chosen))])
+    position = {number: place for place, number in enumerate(kept)}
+    links = [
+        link._replace(source=position[link.source], target=position[link.target])
+        for link in picture.links
+        if link.source in position and link.target in position
+    ]
+    note = f"{most:,} of {len(boxes):,} boxes are shown"
+    return picture._replace(
+        boxes=[boxes[number] for number in kept], links=links, notes=(*picture.notes, note)
+    )
 
 
 class Sketch:

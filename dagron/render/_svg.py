@@ -1,13 +1,11 @@
 """A picture as SVG: readable on light and dark pages, and in black and white."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import NamedTuple
 
-from dagron._status import FAILED
 from dagron.render._layers import Line, line_of
 from dagron.render._legend import drawn_legend, drawn_sign, entries_of
-from dagron.render._picture import Box, Kind, Picture
+from dagron.render._picture import Box, Kind, Picture, capped
 from dagron.render._plan import (
     MARGIN,
     SIGN_WIDTH,
@@ -19,9 +17,8 @@ from dagron.render._plan import (
     width_of_count,
 )
 from dagron.render._style import STYLE, document
-from dagron.render._text import xml
+from dagron.render._text import visible_lines, xml
 
-MOST_BOXES = 3_000
 _ARROW = 6
 
 
@@ -44,9 +41,9 @@ def to_svg(picture: Picture, most: int | None = None) -> str:
 def drawn(picture: Picture, most: int | None = None) -> Drawn:
     """Return the text of `to_svg`, and what is in it."""
     summary = picture.summary()
-    picture = _capped(picture, MOST_BOXES if most is None else most)
+    picture = capped(picture, most)
     plan = planned(picture)
-    notes = list(picture.notes)
+    notes = list(picture.notes) if picture.boxes else ["no nodes", *picture.notes]
     if plan.graph.dropped:
         notes.append(f"{plan.graph.dropped:,} of {len(picture.links):,} lines are not drawn")
     legend, width, height = drawn_legend(list(entries_of(picture)), notes, plan.width, plan.height)
@@ -58,26 +55,6 @@ def drawn(picture: Picture, most: int | None = None) -> Drawn:
         *legend,
     ]
     return Drawn(document(STYLE, summary, width, height, shapes), picture.boxes)
-
-
-def _capped(picture: Picture, most: int) -> Picture:
-    boxes = picture.boxes
-    if len(boxes) <= most:
-        return picture
-    failed = [number for number, box in enumerate(boxes) if box.status == FAILED]
-    chosen = set(failed[: most // 3])
-    others = (number for number in range(len(boxes)) if number not in chosen)
-    kept = sorted([*chosen, *islice(others, most - len(chosen))])
-    position = {number: place for place, number in enumerate(kept)}
-    links = [
-        link._replace(source=position[link.source], target=position[link.target])
-        for link in picture.links
-        if link.source in position and link.target in position
-    ]
-    note = f"{most:,} of {len(boxes):,} boxes are shown"
-    return picture._replace(
-        boxes=[boxes[number] for number in kept], links=links, notes=(*picture.notes, note)
-    )
 
 
 # -- lines
@@ -196,7 +173,7 @@ def _data(box: Box) -> str:
 
 def _tooltip(box: Box) -> str:
     lines = (box.name, box.counted(), *box.captions(), box.detail)
-    return "\n".join(line for line in lines if line)
+    return visible_lines("\n".join(line for line in lines if line))
 
 
 def _counts(box: Box, left: int, line: int) -> Iterator[str]:

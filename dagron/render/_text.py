@@ -35,11 +35,12 @@ def xml(text: str) -> str:
 
 def dot(text: str) -> str:
     """Return the text for a quoted string of DOT in which backslashes mean something."""
-    return text.translate(_DOT)
+    return visible_lines(text).translate(_DOT)
 
 
 def mermaid(text: str) -> str:
     """Return the text for a quoted label of Mermaid: nothing in it means anything."""
+    text = visible(text)
     parts = []
     end = 0
     for match in _PLAIN.finditer(text):
@@ -55,6 +56,11 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if _is_harmless(char) else f"\\u{ord(char):04x}" for char in text)
+
+
+def visible_lines(text: str) -> str:
+    """Return the text of several lines, each of them made visible."""
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def _is_harmless(char: str) -> bool:

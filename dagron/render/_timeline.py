@@ -136,7 +136,7 @@ def _drawn_marks(plan: Plan) -> Iterator[str]:
 
 
 def _tooltip_of(mark: Mark) -> str:
-    lines = [f"modification {of.version:,}: {told_of([of])}" for of in mark.landings[:9]]
+    lines = [f"modification {of.version:,}: {visible(told_of([of]))}" for of in mark.landings[:9]]
     if len(mark.landings) > 9:
         lines.append(f"and {len(mark.landings) - 9:,} more")
     return "\n".join(lines)
@@ -174,7 +174,7 @@ def _drawn_bar(plan: Plan, bar: Bar, critical: Collection[str]) -> str:
         )
     parts.append(_rect("", last, last_end, top, high, round))
     if node.name in critical:
-        parts.append(_rect("critical", first - 3, last_end + 3, top - 3, high + 6, round + 3))
+        parts.append(_rect("critical", first - 3, bar.end + 3, top - 3, high + 6, round + 3))
     if bar.label is not None:
         parts.append(drawn_sign(node.status, bar.label + 5, middle))
         if bar.name:
@@ -199,7 +199,7 @@ def _rect(kind: str, left: int, right: int, top: int, high: int, round: int) -> 
 def _tooltip(work: Work) -> str:
     node = work.result
     took = shown_time(node.duration_seconds)
-    lines = [node.name, f"took {took}, began {_time(work.start)} into the run"]
+    lines = [visible(node.name), f"took {took}, began {_time(work.start)} into the run"]
     if work.ready < work.start:
         lines.append(f"waited {_time(work.start - work.ready)} for its turn")
     if node.attempts > 1:

@@ -65,6 +65,13 @@
     }
   });
   const membersOf = new Map(marks);
+  const edges = []; // [element, the mark at its beginning, the mark at its end]
+  for (const picture of document.querySelectorAll("#graph .picture")) {
+    const ends = new Map([...picture.querySelectorAll("[data-id]")].map((mark) => [mark.dataset.id, mark]));
+    for (const element of picture.querySelectorAll("[data-source]")) {
+      edges.push([element, ends.get(element.dataset.source), ends.get(element.dataset.target)]);
+    }
+  }
 
   // Each picture is one stop of the Tab key; arrows lead from mark to mark.
   for (const svg of document.querySelectorAll(".sheet svg")) {
@@ -232,6 +239,9 @@
       (family.value === "" || familyOf(node) === family.value));
     for (const [element, members] of marks) {
       element.classList.toggle("out", isOn && !members.some((index) => hits[index]));
+    }
+    for (const [element, ...ends] of edges) {
+      element.classList.toggle("faint", ends.every((mark) => mark.classList.contains("out")));
     }
     document.body.classList.toggle("filtered", isOn);
     if (isOn) document.querySelectorAll(".sheet").forEach(reveal);
