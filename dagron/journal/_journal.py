@@ -48,9 +48,9 @@ class Journal:
     a function that would do harm, such as ``shutil``. ``trust=True`` stores and loads everything:
     then whoever can write to the file can run any code in your process.
 
-    A node that was at work each of the ``max_recoveries`` times when the process died is
-    FAILED with `NodePoisonedError` instead of killing it again. ``busy_timeout`` is how many seconds to wait,
-    in a thread, while other processes write to the same file.
+    A node that was at work each of the ``max_recoveries`` times when the process died is FAILED
+    with `NodePoisonedError` instead of killing it again. ``busy_timeout`` is how many seconds to
+    wait, in a thread, while other processes write to the same file.
 
     One journal serves any number of executors, runs and event loops at once, and its file any
     number of processes; each run belongs to one of them at a time. All methods block, as reading a
