@@ -22,7 +22,6 @@ from services import Client, Service, aiohttp, served
 AIOHTTP = """
 import asyncio
 import aiohttp_service as service
-from aiohttp import web
 
 honest = service.tasks
 
@@ -53,14 +52,12 @@ async def own_runs(app):
         print(run.id, run.state, flush=True)
 
 service.own_runs = own_runs
-web.run_app(service.create_app(), sock=listening, shutdown_timeout=0.5, print=None)
-print("over", flush=True)
-go.set()
+service.serve(sock=listening, shutdown_timeout=0.5, print=None)
 """
 
 FASTAPI = """
 import asyncio
-import app, tables, uvicorn
+import app, tables
 from pathlib import Path
 
 honest = tables.profile
@@ -81,8 +78,8 @@ def profile(body, table):
 
 tables.profile = profile
 service = app.create_app(Path(sys.argv[2]), grace=GRACE, thread_grace=0.1, KEEP)
-config = uvicorn.Config(service, timeout_graceful_shutdown=1, log_level="critical")
-uvicorn.Server(config).run(sockets=[listening])
+options = dict(timeout_graceful_shutdown=1, log_level="critical")
+app.serve(service, fd=listening.fileno(), **options)
 """
 
 
@@ -538,9 +535,10 @@ def test_what_waits_or_was_cancelled_before_a_restart(tmp_path: Path) -> None:
         assert [run.id for run in journal.runs()] == [first]
 
 
-def test_a_blocked_thread_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """A thread that never returns, under a client that waits for its events: SIGTERM ends the
-    process all the same, after the grace.
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_blocked_thread_does_not_hold_up_the_end(tmp_path: Path, signum: signal.Signals) -> None:
+    """A thread that never returns, under a client that waits for its events: SIGTERM, or Ctrl-C,
+    ends the process all the same, after the grace.
     """
     with fastapi_service(tmp_path, grace=0.1) as service:
 
@@ -548,9 +546,9 @@ def test_a_blocked_thread_does_not_hold_up_the_end(tmp_path: Path) -> None:
             id = await client.start(HELD)
             async with client.opened(id):
                 await asyncio.to_thread(service.process.wait_for, "blocked")
-                service.process.signal(signal.SIGTERM)
+                service.process.signal(signum)
                 status, _, errors = await asyncio.to_thread(service.process.end)
-                assert (status, errors) == (-signal.SIGTERM, "")
+                assert (status, errors) == (0 if signum == signal.SIGINT else -signum, "")
 
         service.call(use)
     assert not list(tmp_path.glob("*.json"))
@@ -665,7 +663,7 @@ def test_the_aiohttp_service(tmp_path: Path) -> None:
         service.call(use)
         service.process.signal(signal.SIGTERM)
         status, lines, _ = service.process.end()
-    assert (status, states(lines)) == (0, [*["succeeded"] * 50, "cancelled", "over"])
+    assert (status, states(lines)) == (0, [*["succeeded"] * 50, "cancelled"])
 
 
 def states(lines: list[str]) -> list[str]:
@@ -723,10 +721,13 @@ def test_a_full_aiohttp_service_and_a_forgotten_job(tmp_path: Path) -> None:
         service.call(use)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("freed", [True, False])
-def test_sigterm_of_the_aiohttp_service(tmp_path: Path, freed: bool) -> None:
-    """At SIGTERM event streams end, also that of a client that never reads, jobs end in the grace,
-    and a blocked thread does not hold up the end.
+def test_the_end_of_the_aiohttp_service(
+    tmp_path: Path, freed: bool, signum: signal.Signals
+) -> None:
+    """At SIGTERM, and at Ctrl-C, event streams end, also that of a client that never reads, jobs
+    end in the grace, and a thread that never returns does not hold up the end of the process.
     """
     with aiohttp_service(tmp_path, grace=60 if freed else 0.1) as service:
 
@@ -737,7 +738,7 @@ def test_sigterm_of_the_aiohttp_service(tmp_path: Path, freed: bool) -> None:
                 await asyncio.to_thread(service.process.wait_for, "blocked")
                 async for _ in client.messages(id):
                     break
-                service.process.signal(signal.SIGTERM)
+                service.process.signal(signum)
                 await asyncio.wait([reading])
                 assert isinstance(reading.exception(), AssertionError)
 
@@ -745,7 +746,7 @@ def test_sigterm_of_the_aiohttp_service(tmp_path: Path, freed: bool) -> None:
         if freed:
             service.process.tell("go")
         status, lines, _ = service.process.end()
-    assert (status, states(lines)) == (0, ["succeeded" if freed else "cancelled", "over"])
+    assert (status, states(lines)) == (0, ["succeeded" if freed else "cancelled"])
 
 
 def test_aiohttps_own_test_tools_work() -> None:

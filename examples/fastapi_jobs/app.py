@@ -18,7 +18,9 @@ the service is started again: each job that was answered with an id ends.
 """
 
 import argparse
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -133,11 +135,22 @@ async def cancel_when_gone(request: Request, run: dagron.Run) -> None:
 app = create_app(Path("reports"))
 
 
+def serve(app: FastAPI, **options: Any) -> None:
+    """Serve until a signal comes, close everything, and end the process.
+
+    SIGTERM ends it in uvicorn. After Ctrl-C Python's own exit would wait for threads that block,
+    also for those that the registry gave up.
+    """
+    uvicorn.run(app, **options)
+    sys.stdout.flush()
+    os._exit(0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Profile tables, as a service.")
     parser.add_argument("--port", type=int, default=8000)
     # A client that takes no answer holds up the end for so many seconds, and no longer.
-    uvicorn.run(app, port=parser.parse_args().port, timeout_graceful_shutdown=5)
+    serve(app, port=parser.parse_args().port, timeout_graceful_shutdown=5)
 
 
 if __name__ == "__main__":
