@@ -51,9 +51,9 @@ class RunRegistry(Mapping[str, RegisteredRun]):
     seconds more, and are then given up: they end by themselves, and what they return is dropped.
     (None: they are waited for. On trio, since they may be given up, what such a thread calls in the
     event loop is not cancelled with its node. On asyncio, Python itself waits for them when the
-    program ends: one that is not to wait calls ``os._exit`` behind the event loop.) Leaving the block by an exception, or being
-    cancelled in it, cancels all runs at once. In any case every run has ended then, and has a
-    result or an error.
+    program ends: one that is not to wait calls ``os._exit`` behind the event loop.) Leaving the
+    block by an exception, or being cancelled in it, cancels all runs at once. In any case every run
+    has ended then, and has a result or an error.
 
     ``close_on`` names signals at which it begins to close, like `close_soon`, before their handlers
     are called: web servers that wait for connections before they leave the block would wait for

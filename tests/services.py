@@ -118,6 +118,11 @@ class Client:
         raise AssertionError("the stream ended before the job")
 
 
+def seq_of(message: dict[str, str]) -> int:
+    """The number of the event in a message's id."""
+    return int(message["id"].rpartition("-")[2])
+
+
 async def _body(response: Any) -> Any:
     if response.content_type == "application/json":
         return await response.json()

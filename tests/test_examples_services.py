@@ -17,7 +17,7 @@ import pytest
 
 import dagron
 from example_runs import EXAMPLES, command, imported
-from services import Client, Service, aiohttp, served
+from services import Client, Service, aiohttp, seq_of, served
 
 AIOHTTP = """
 import asyncio
@@ -165,7 +165,7 @@ def test_events_resume_after_the_last_id(jobs: tuple[Service, Path]) -> None:
                 is_over = message["event"] == "end"
                 if not is_over:
                     last = message["id"]
-                    seen.append(int(last))
+                    seen.append(seq_of(message))
                 if len(seen) == 1:
                     assert (await client.post(f"/jobs/{id}/approve"))[0] == 200
                 count += 1
@@ -691,7 +691,7 @@ def test_events_of_the_aiohttp_service_resume(tmp_path: Path) -> None:
                     last = message["id"]
                     if message["event"] == "run_snapshot":
                         seen.clear()
-                    seen.append(int(last))
+                    seen.append(seq_of(message))
                     if rounds == 1:  # more may only come when the job goes on
                         service.process.tell("go")
                         break
