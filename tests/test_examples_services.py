@@ -379,8 +379,15 @@ def test_a_short_run_is_cancelled_with_its_client(tmp_path: Path) -> None:
         service.process.end()
 
 
+def uploads(folder: Path) -> list[str]:
+    """The names of the files that the service keeps of uploads, without their ids."""
+    return sorted(path.name.partition(".")[2] for path in (folder / "uploads").iterdir())
+
+
 def test_a_full_service_and_a_forgotten_job(tmp_path: Path) -> None:
-    """A service that is full answers 503 with `Retry-After`; a job that is forgotten is a 410."""
+    """A service that is full answers 503 with `Retry-After`, and keeps nothing of the upload; of a
+    job that is forgotten the events are a 410, and the rest is known from the journal.
+    """
     with fastapi_service(tmp_path, keep="max_running=1, keep=0") as service:
 
         async def use(client: Client) -> None:
@@ -388,9 +395,16 @@ def test_a_full_service_and_a_forgotten_job(tmp_path: Path) -> None:
             async with client.session.post("/jobs", data=TABLES) as response:
                 assert (response.status, response.headers["Retry-After"]) == (503, "5")
                 assert "full" in (await response.json())["detail"]
+            assert uploads(tmp_path) == ["zip"]
             service.process.tell("go")
-            status, answer = await client.forgotten(id)
+            status, answer = await client.forgotten(id, "/events")
             assert (status, "was forgotten" in answer["detail"]) == (410, True)
+            status, job = await client.get(f"/jobs/{id}")
+            assert (status, job["state"], [*job["report"]]) == (
+                200,
+                "succeeded",
+                ["people.csv", "hold.csv"],
+            )
             await client.start(TABLES)  # there is room again
 
         service.call(use)
@@ -475,7 +489,9 @@ def test_a_killed_service_goes_on_with_its_jobs(tmp_path: Path) -> None:
 
         async def end(client: Client) -> None:
             for job in (await client.get("/jobs"))[1]:
-                assert (await client.ended(job["id"]))["state"] == "succeeded"
+                if job["state"] == "running":
+                    job = await client.ended(job["id"])
+                assert job["state"] == "succeeded"
 
         service.call(end)
         service.process.signal(signal.SIGTERM)
@@ -535,10 +551,128 @@ def test_what_waits_or_was_cancelled_before_a_restart(tmp_path: Path) -> None:
         assert [run.id for run in journal.runs()] == [first]
 
 
+def test_jobs_that_have_ended_are_known_after_a_restart(tmp_path: Path) -> None:
+    """After a restart the jobs that have ended are listed, answered with report or failures, and
+    drawn; of their uploads nothing is left, not even of those that failed.
+    """
+    broken = bytearray(zipped(people="name\n" + "Ada\n" * 50))
+    broken[45:50] = b"?????"
+
+    async def end(client: Client) -> tuple[Any, Any]:
+        for body in (TABLES, bytes(broken)):
+            await client.ended(await client.start(body))
+        first, second = (await client.get("/jobs"))[1]
+        return first, second
+
+    with fastapi_service(tmp_path) as service:
+        jobs = service.call(end)
+        assert uploads(tmp_path) == []
+        service.process.signal(signal.SIGTERM)
+        service.process.end()
+    with fastapi_service(tmp_path) as service:
+
+        async def look(client: Client) -> None:
+            index = (await client.get("/jobs"))[1]
+            for job, before in zip(index, jobs, strict=True):
+                others = {key: job[key] for key in ("started_at", "ended_at", "failures")}
+                assert job == {**before, **others}
+                status, shown = await client.get(f"/jobs/{job['id']}")
+                assert (status, shown) == (200, {**job, "report": shown["report"]})
+                assert (await client.get(f"/jobs/{job['id']}/events"))[0] == 404
+            assert [job["state"] for job in index] == ["succeeded", "failed"]
+            assert [*index[1]["failures"]] == ["table people.csv"]
+            _, first = await client.get(f"/jobs/{jobs[0]['id']}")
+            assert first["report"]["people.csv"]["rows"] == 2
+            assert {"table people.csv", "5 completed"} <= {*await picture_of(client, first["id"])}
+
+        service.call(look)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_is_cancelled_is_not_taken_from_under_its_readers(
+    tmp_path: Path, killed: bool
+) -> None:
+    """A job that is cancelled before a thread of it opens its upload ends cancelled, not failed, or
+    is not there after a restart; then nothing is left of the upload.
+    """
+    with fastapi_service(tmp_path) as service:
+
+        async def use(client: Client) -> None:
+            id = await client.start(HELD)
+            await asyncio.to_thread(service.process.wait_for, "blocked")
+            assert (await client.post(f"/jobs/{id}/cancel"))[0] == 202
+            assert uploads(tmp_path) == ["cancelled", "zip"]
+            if not killed:
+                service.process.tell("go")
+                told = await client.ended(id)
+                assert (told["state"], told["failures"]) == ("cancelled", {})
+                assert uploads(tmp_path) == []
+
+        service.call(use)
+        service.process.signal(signal.SIGKILL)
+        service.process.end()
+    with fastapi_service(tmp_path) as service:
+        assert service.call(lambda client: client.get("/jobs")) == (200, [])
+    assert uploads(tmp_path) == []
+
+
+def test_more_jobs_are_left_than_there_is_room_for(tmp_path: Path) -> None:
+    """Started again with room for two, a service that has left five goes on with two, says of the
+    others that they wait, and starts them as the first end.
+    """
+    with fastapi_service(tmp_path) as service:
+
+        async def use(client: Client) -> list[str]:
+            return [await client.start(HELD) for _ in range(5)]
+
+        ids = service.call(use)
+        service.process.signal(signal.SIGKILL)
+        service.process.end()
+    with fastapi_service(tmp_path, keep="max_running=2") as service:
+
+        async def end(client: Client) -> None:
+            assert [job["id"] for job in (await client.get("/jobs"))[1]] == ids[:2]
+            for path in ("", "/graph.svg", "/events"):
+                status, answer = await client.get(f"/jobs/{ids[4]}{path}")
+                assert (status, answer["detail"]) == (503, "the job waits for room")
+            service.process.tell("go")
+            for id in ids:
+                while (await client.get(f"/jobs/{id}"))[1].get("state") != "succeeded":
+                    pass
+
+        service.call(end)
+    assert {path.stem for path in tmp_path.glob("*.json")} == {*ids}
+
+
+def test_files_that_are_none_of_its_own_or_broken_do_not_stop_a_service(tmp_path: Path) -> None:
+    """What somebody else has put among the uploads stays there; an upload that cannot be read is
+    set aside, and said so; a draft is deleted; and the jobs that can go on do.
+    """
+    folder = tmp_path / "uploads"
+    (folder / "notes").mkdir(parents=True)
+    for name in (".DS_Store", "tables.zip", f"{'e' * 32}.zip.part"):
+        (folder / name).write_bytes(b"?")
+    (folder / f"{'a' * 32}.zip").write_bytes(TABLES[:-30])
+    (folder / f"{'b' * 32}.draft").write_bytes(TABLES)
+    (folder / f"{'c' * 32}.zip").write_bytes(TABLES)
+    with fastapi_service(tmp_path) as service:
+
+        async def use(client: Client) -> None:
+            assert [job["id"] for job in (await client.get("/jobs"))[1]] == ["c" * 32]
+            assert (await client.ended("c" * 32))["state"] == "succeeded"
+
+        service.call(use)
+        service.process.signal(signal.SIGTERM)
+        _, _, errors = service.process.end()
+    assert f"{'a' * 32}.zip cannot be read and is set aside: the upload is no zip" in errors
+    left = [".DS_Store", f"{'a' * 32}.bad", f"{'e' * 32}.zip.part", "notes", "tables.zip"]
+    assert sorted(path.name for path in folder.iterdir()) == left
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_blocked_thread_does_not_hold_up_the_end(tmp_path: Path, signum: signal.Signals) -> None:
     """A thread that never returns, under a client that waits for its events: SIGTERM, or Ctrl-C,
-    ends the process all the same, after the grace.
+    ends the process all the same, after the grace; the upload stays, for the next one.
     """
     with fastapi_service(tmp_path, grace=0.1) as service:
 
@@ -552,6 +686,7 @@ def test_a_blocked_thread_does_not_hold_up_the_end(tmp_path: Path, signum: signa
 
         service.call(use)
     assert not list(tmp_path.glob("*.json"))
+    assert uploads(tmp_path) == ["zip"]
 
 
 @contextmanager
@@ -778,7 +913,7 @@ def test_aiohttps_own_test_tools_work() -> None:
 def test_the_examples_are_short() -> None:
     """No file of a service has more than 150 lines."""
     files = [EXAMPLES / "aiohttp_service.py", *(EXAMPLES / "fastapi_jobs").glob("*.py")]
-    assert len(files) == 6
+    assert len(files) == 9
     assert {
         file.name: lines for file in files if (lines := len(file.read_text().splitlines())) > 150
     } == {}
