@@ -141,7 +141,7 @@ def serve(**options: Any) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Count words, as a service.")
     parser.add_argument("--port", type=int, default=8080)
-    # A client that takes no answer holds up the end for so many seconds, and no longer.
+    # A client that takes no answer holds up the end for twice so many seconds, and no longer.
     serve(host="127.0.0.1", port=parser.parse_args().port, shutdown_timeout=5.0)
 
 
