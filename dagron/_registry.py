@@ -174,7 +174,8 @@ class RunRegistry(Mapping[str, RegisteredRun]):
 
         Raises `RegistryFullError` if ``max_running`` runs have not ended, `RegistryClosedError`
         outside the block and when that is being left, and `RuntimeError` in another thread than
-        the event loop's and for a run that was begun before.
+        the event loop's, for a run that was begun before, and if there is one of its id here, going
+        on or ended: see `forget`.
         """
         self._check_start(run)
         if self._thread_grace is not None:
@@ -216,9 +217,19 @@ class RunRegistry(Mapping[str, RegisteredRun]):
                 f"  help: answer with status 503, or make the registry with a larger max_running",
                 self._max_running,
             )
-        if run.id in self._runs or run._thread is not None:
+        other = self._runs.get(run.id)
+        if run._thread is not None or (other is not None and other.run is run):
             raise RuntimeError(
                 "a run is started once\n  help: call executor.start(tasks) for every run"
+            )
+        if other is not None:
+            id = f"{run.id!r:.60}"
+            raise RuntimeError(
+                f"run {id} has not ended: the registry has one of each id\n"
+                f"  help: look it up by runs[{id}], or await runs[{id}].wait()"
+                if run.id in self._running
+                else f"run {id} has ended and is kept: the registry has one of each id\n"
+                f"  help: call runs.forget({id}), then start it"
             )
 
     async def _host(self, registered: RegisteredRun) -> None:
@@ -401,8 +412,11 @@ class RunRegistry(Mapping[str, RegisteredRun]):
                     registered.run._shell.abandon_threads_soon()
 
     def __repr__(self) -> str:
-        state = "closing" if self._is_closing else "open"
         if self._thread is None:
             state = "not open yet"
+        elif self._over.is_set():
+            state = "closed"
+        else:
+            state = "closing" if self._is_closing else "open"
         kept = len(self._runs) - len(self._running)
         return f"<RunRegistry, {state}: {len(self._running):,} running, {kept:,} ended and kept>"
