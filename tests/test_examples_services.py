@@ -5,6 +5,7 @@ import io
 import json
 import signal
 import socket
+import struct
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -772,7 +773,7 @@ def test_what_is_acknowledged_while_sigterm_comes_is_done(tmp_path: Path, kind: 
 
 def test_the_aiohttp_service(tmp_path: Path) -> None:
     """Fifty jobs at once, each with its id, events to `end`, and a total; an unknown id is a 404, a
-    body that is no JSON a 400.
+    body that is no JSON, or has a title which no node can have, a 400.
     """
     with aiohttp_service(tmp_path) as service:
 
@@ -783,11 +784,14 @@ def test_the_aiohttp_service(tmp_path: Path) -> None:
             assert {job["state"] for job in told} == {"succeeded"}
             assert (await client.get(f"/jobs/{ids[0]}"))[1]["total"] == 6
             assert (await client.get("/jobs/nope"))[0] == 404
-            for body in (b"", b"[]", b'{"a": 1}', b"\xff"):
+            for body in (b"", b"[]", b'{"a": 1}', b"\xff", b"[" * 100_000):
                 assert await client.post("/jobs", body) == (400, "send a JSON object of texts\n")
             odd = {"Content-Type": "application/json; charset=nope"}
             async with client.session.post("/jobs", data=TEXTS, headers=odd) as response:
                 assert response.status == 400
+            for title in ("x" * 600, "\ud800"):
+                status, text = await client.post("/jobs", json.dumps({title: "a"}).encode())
+                assert (status, "name" in text) == (400, True)
             assert (await client.post("/jobs", bytes(2_000_000)))[0] == 413
             held = await client.start(HOLD)
             await asyncio.to_thread(service.process.wait_for, "blocked")
@@ -837,6 +841,37 @@ def test_events_of_the_aiohttp_service_resume(tmp_path: Path) -> None:
             assert (await client.get(f"/jobs/{id}"))[1]["state"] == "succeeded"
 
         service.call(use)
+
+
+def gone(service: Service, request: bytes) -> None:
+    """A client that sends this and hangs up, without a farewell."""
+    port = int(service.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(request)
+
+
+def test_a_client_that_leaves_the_aiohttp_service_is_no_error(tmp_path: Path) -> None:
+    """A client that asks for events and has gone before the answer begins leaves no traceback."""
+    with aiohttp_service(tmp_path) as service:
+        id = service.call(lambda client: client.start(TEXTS))
+        for _ in range(50):
+            gone(service, f"GET /jobs/{id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert service.call(lambda client: client.get(f"/jobs/{id}"))[0] == 200
+        service.process.signal(signal.SIGTERM)
+        assert service.process.end()[2] == ""
+
+
+def test_a_client_that_leaves_while_it_uploads_is_no_error(tmp_path: Path) -> None:
+    """A client that hangs up in the middle of its upload leaves no traceback, and no job."""
+    source = FASTAPI.replace("GRACE", "60").replace("KEEP", "").replace('"critical"', '"error"')
+    head = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n"
+    with served(source, tmp_path) as service:
+        for _ in range(50):
+            gone(service, head + TABLES)
+        assert service.call(lambda client: client.get("/jobs")) == (200, [])
+        service.process.signal(signal.SIGTERM)
+        assert service.process.end()[2] == ""
 
 
 def test_a_full_aiohttp_service_and_a_forgotten_job(tmp_path: Path) -> None:
