@@ -194,7 +194,9 @@ def test_a_job_waits_for_approval(jobs: tuple[Service, Path]) -> None:
                 if message["event"] == "node_started" and data["node"] == "approve":
                     break
             assert not (folder / f"{id}.json").exists()
-            assert {"table people.csv", "approve"} <= {*await picture_of(client, id)}
+            assert {"table people.csv", "4 completed", "1 running"} <= {
+                *await picture_of(client, id)
+            }
         assert (await client.post(f"/jobs/{first}/approve"))[0] == 200
         assert (await client.post(f"/jobs/{first}/approve"))[0] == 409
         assert (await client.post(f"/jobs/{second}/cancel"))[0] == 202

@@ -89,8 +89,11 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
 
     @app.get("/jobs/{id}/graph.svg")
     async def picture(run: LookedUp) -> Response:
-        drawn = run if isinstance(run, dagron.RecordedRun) else run.result or run.run.dag
-        return Response(await run_sync(lambda: drawn.to_svg()), media_type="image/svg+xml")
+        if isinstance(run, dagron.RecordedRun):
+            svg = await run_sync(run.to_svg)
+        else:
+            svg = run.run.to_svg()
+        return Response(svg, media_type="image/svg+xml")
 
     @app.post("/jobs/{id}/cancel", status_code=202)
     async def cancel(run: Found) -> dict[str, Any]:
