@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from math import inf
+from os import urandom
 from time import time
 from typing import Any, Literal
 
@@ -93,15 +94,15 @@ class ServerSentEvents:
                 await self._registered.has_ended()
                 self._is_done = True
                 return _message("end", self._registered.as_dict())
-            events = [event, *self._reader.at_hand()]
-            return b"".join(_message(e.kind, e.as_dict(), e.seq) for e in events)
+            events, id_of = [event, *self._reader.at_hand()], self._registered._id_of
+            return b"".join(_message(e.kind, e.as_dict(), id_of(e)) for e in events)
         if self._audience.is_over:
             self._is_done = True
             raise StopAsyncIteration
         return b":\n\n"
 
 
-def _message(kind: str, data: dict[str, Any], id: int | None = None) -> bytes:
+def _message(kind: str, data: dict[str, Any], id: str | None = None) -> bytes:
     from json import dumps  # on use
 
     line = "" if id is None else f"id: {id}\n"
@@ -120,6 +121,7 @@ class RegisteredRun:
     __slots__ = (
         "_audience",
         "_ended",
+        "_token",
         "data",
         "ended_at",
         "error",
@@ -137,6 +139,7 @@ class RegisteredRun:
         self.error: BaseException | None = None
         self._audience = audience
         self._ended = Signal()
+        self._token = urandom(4).hex()  # of this execution: a journal's run has one in each process
 
     def end(self, result: ExecutionResult | None, error: BaseException | None) -> None:
         """Note how the run has ended; the registry calls this."""
@@ -224,8 +227,10 @@ class RegisteredRun:
         """Return an async iterator of bytes, the events as ``text/event-stream`` for a browser.
 
         ``last_event_id`` is the request's header ``Last-Event-ID``, if there is one: it goes on
-        after that event, see `Run.events`; what is no number counts as none. Each message has the
-        event's ``seq`` as its id, its ``kind`` as its event, and its `as_dict` as its data. After
+        after that event, see `Run.events`. An id is the event's ``seq`` behind a token of this
+        execution of the run; another one counts as none. So who comes back to a run that goes on in
+        another process is told all of it anew: `RunStarted` or `RunSnapshot` comes first. Each
+        message has the event's ``kind`` as its event, and its `as_dict` as its data. After
         ``heartbeat`` seconds without an event comes a comment, so that nobody on the way takes the
         connection for dead; with 0, none does.
 
@@ -236,10 +241,17 @@ class RegisteredRun:
         Raises `TypeError` or `ValueError` for a ``heartbeat`` that is no number from 0.
         """
         heartbeat = within("heartbeat", heartbeat, 0)
-        text = (last_event_id or "").strip()
-        is_number = text.isascii() and text.isdecimal() and len(text) < 20
-        after = int(text) if is_number else None
-        return ServerSentEvents(self, self.run.events(after), self._audience, heartbeat)
+        reader = self.run.events(self._after(last_event_id))
+        return ServerSentEvents(self, reader, self._audience, heartbeat)
+
+    def _id_of(self, event: Event) -> str:
+        return f"{self._token}-{event.seq}"
+
+    def _after(self, last_event_id: str | None) -> int | None:
+        """Return the number of the event that has this id; None for what is no id of ours."""
+        token, _, seq = (last_event_id or "").strip().partition("-")
+        is_number = seq.isascii() and seq.isdecimal() and len(seq) < 20
+        return int(seq) if is_number and token == self._token else None
 
     def __repr__(self) -> str:
         return f"<RegisteredRun {self.id}: {self.state}>"

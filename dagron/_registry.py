@@ -50,9 +50,10 @@ class RunRegistry(Mapping[str, RegisteredRun]):
     What is left is cancelled, as a result; worker threads that block on get ``thread_grace``
     seconds more, and are then given up: they end by themselves, and what they return is dropped.
     (None: they are waited for. On trio, since they may be given up, what such a thread calls in the
-    event loop is not cancelled with its node.) Leaving the block by an exception, or being
-    cancelled in it, cancels all runs at once. In any case every run has ended then, and has a
-    result or an error.
+    event loop is not cancelled with its node. On asyncio, Python itself waits for them when the
+    program ends: one that is not to wait calls ``os._exit`` behind the event loop.) Leaving the
+    block by an exception, or being cancelled in it, cancels all runs at once. In any case every run
+    has ended then, and has a result or an error.
 
     ``close_on`` names signals at which it begins to close, like `close_soon`, before their handlers
     are called: web servers that wait for connections before they leave the block would wait for
@@ -173,7 +174,8 @@ class RunRegistry(Mapping[str, RegisteredRun]):
 
         Raises `RegistryFullError` if ``max_running`` runs have not ended, `RegistryClosedError`
         outside the block and when that is being left, and `RuntimeError` in another thread than
-        the event loop's and for a run that was begun before.
+        the event loop's, for a run that was begun before, and if there is one of its id here, going
+        on or ended: see `forget`.
         """
         self._check_start(run)
         if self._thread_grace is not None:
@@ -215,9 +217,19 @@ class RunRegistry(Mapping[str, RegisteredRun]):
                 f"  help: answer with status 503, or make the registry with a larger max_running",
                 self._max_running,
             )
-        if run.id in self._runs or run._thread is not None:
+        other = self._runs.get(run.id)
+        if run._thread is not None or (other is not None and other.run is run):
             raise RuntimeError(
                 "a run is started once\n  help: call executor.start(tasks) for every run"
+            )
+        if other is not None:
+            id = f"{run.id!r:.60}"
+            raise RuntimeError(
+                f"run {id} has not ended: the registry has one of each id\n"
+                f"  help: look it up by runs[{id}], or await runs[{id}].wait()"
+                if run.id in self._running
+                else f"run {id} has ended and is kept: the registry has one of each id\n"
+                f"  help: call runs.forget({id}), then start it"
             )
 
     async def _host(self, registered: RegisteredRun) -> None:
@@ -400,8 +412,11 @@ class RunRegistry(Mapping[str, RegisteredRun]):
                     registered.run._shell.abandon_threads_soon()
 
     def __repr__(self) -> str:
-        state = "closing" if self._is_closing else "open"
         if self._thread is None:
             state = "not open yet"
+        elif self._over.is_set():
+            state = "closed"
+        else:
+            state = "closing" if self._is_closing else "open"
         kept = len(self._runs) - len(self._running)
         return f"<RunRegistry, {state}: {len(self._running):,} running, {kept:,} ended and kept>"

@@ -20,6 +20,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from dagron._backend import loop_caller
 from dagron._blame import Blame, Why
+from dagron._collect import collect
 from dagron._current import NodeHost, here
 from dagron._errors import (
     RunFailedError,
@@ -77,6 +78,7 @@ class Run:
         self._finish = finish
         self._scheduler = shell.scheduler  # these outlive the shell's own state
         self._results: Mapping[str, NodeResult] = shell.results
+        self._tallies, self._times = shell.tallies, shell.times
         self._stream = shell.stream
         self._result: ExecutionResult | None = None
         self._error: BaseException | None = None
@@ -209,6 +211,16 @@ class Run:
         counts = Counter(node.status for node in self._result.node_results.values())
         counts[COMPLETED] += self._result.forgotten
         return counts
+
+    def to_svg(self, *, fold: int | None = 12) -> str:
+        """Return a picture of the run as it is now, with the status of each node; when it has
+        ended, of its result: see `ExecutionResult.to_svg`.
+        """
+        result = self._result
+        if result is None:
+            known = self._scheduler, self._results, (), None, 0.0, self._tallies, self._times
+            result = collect(*known, is_whole=False)
+        return result.to_svg(fold=fold)
 
     def _unknown(self, name: str) -> UnknownNodeError:
         scheduler = self._scheduler

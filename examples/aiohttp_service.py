@@ -12,13 +12,15 @@ A job counts the words of texts: its graph gets one node per text while it runs.
   jobs get some seconds to end by themselves;
 - `on_shutdown` comes before that, while aiohttp still waits for open requests: there `close_soon`
   ends the event streams;
-- a middleware makes answers of what the registry refuses.
-
-Ctrl-C, or SIGTERM, ends it.
+- a middleware makes answers of what the registry refuses;
+- `serve` ends the process at Ctrl-C, or SIGTERM, whatever threads block.
 """
 
 import argparse
+import os
+import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -54,10 +56,11 @@ async def start(request: web.Request) -> web.Response:
     """POST /jobs: begin to count, and answer at once."""
     try:
         texts = await request.json()
-    except (ValueError, LookupError):  # no JSON, or in an encoding that nobody knows
+    except (ValueError, LookupError, RecursionError):  # no JSON, in no encoding, or too deep
         texts = None
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise web.HTTPBadRequest(text="send a JSON object of texts\n")
+    one_node_per_text("find", texts)  # here, so that a title which is no name is refused
     job = request.app[RUNS].start(EXECUTOR.start(tasks(texts)))
     return web.json_response({"id": job.id}, status=202, headers={"Location": f"/jobs/{job.id}"})
 
@@ -74,9 +77,10 @@ async def events(request: web.Request) -> web.StreamResponse:
     job = request.app[RUNS][request.match_info["id"]]
     headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
     response = web.StreamResponse(headers=headers)
-    await response.prepare(request)
-    async for text in job.sse(request.headers.get("Last-Event-ID")):
-        await response.write(text)
+    with suppress(ConnectionError):  # the client has gone
+        await response.prepare(request)
+        async for text in job.sse(request.headers.get("Last-Event-ID")):
+            await response.write(text)
     return response
 
 
@@ -92,6 +96,8 @@ async def refusing(request: web.Request, handler: Any) -> web.StreamResponse:
     try:
         answer: web.StreamResponse = await handler(request)
         return answer
+    except dagron.InvalidNameError as error:
+        raise web.HTTPBadRequest(text=told(error)) from None
     except dagron.UnknownRunError as error:
         refused: type[web.HTTPError] = web.HTTPGone if error.was_forgotten else web.HTTPNotFound
         raise refused(text=told(error)) from None
@@ -126,11 +132,18 @@ def create_app() -> web.Application:
     return app
 
 
+def serve(**options: Any) -> None:
+    """Serve until a signal comes, close everything, and end the process."""
+    web.run_app(create_app(), **options)
+    sys.stdout.flush()
+    os._exit(0)  # Python's own exit would wait for threads that the registry gave up
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Count words, as a service.")
     parser.add_argument("--port", type=int, default=8080)
-    # A client that takes no answer holds up the end for so many seconds, and no longer.
-    web.run_app(create_app(), host="127.0.0.1", port=parser.parse_args().port, shutdown_timeout=5.0)
+    # A client that takes no answer holds up the end for twice so many seconds, and no longer.
+    serve(host="127.0.0.1", port=parser.parse_args().port, shutdown_timeout=5.0)
 
 
 if __name__ == "__main__":

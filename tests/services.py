@@ -102,10 +102,10 @@ class Client:
                     yield fields
                     fields = {}
 
-    async def forgotten(self, id: str) -> tuple[int, Any]:
+    async def forgotten(self, id: str, path: str = "") -> tuple[int, Any]:
         """The answer when a job is known no more which is forgotten when it ends."""
         while True:
-            status, answer = await self.get(f"/jobs/{id}")
+            status, answer = await self.get(f"/jobs/{id}{path}")
             if status != 200:
                 return status, answer
 
@@ -116,6 +116,11 @@ class Client:
                 told: dict[str, Any] = json.loads(message["data"])
                 return told
         raise AssertionError("the stream ended before the job")
+
+
+def seq_of(message: dict[str, str]) -> int:
+    """The number of the event in a message's id."""
+    return int(message["id"].rpartition("-")[2])
 
 
 async def _body(response: Any) -> Any:

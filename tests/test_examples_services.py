@@ -5,6 +5,7 @@ import io
 import json
 import signal
 import socket
+import struct
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -17,12 +18,11 @@ import pytest
 
 import dagron
 from example_runs import EXAMPLES, command, imported
-from services import Client, Service, aiohttp, served
+from services import Client, Service, aiohttp, seq_of, served
 
 AIOHTTP = """
 import asyncio
 import aiohttp_service as service
-from aiohttp import web
 
 honest = service.tasks
 
@@ -53,14 +53,12 @@ async def own_runs(app):
         print(run.id, run.state, flush=True)
 
 service.own_runs = own_runs
-web.run_app(service.create_app(), sock=listening, shutdown_timeout=0.5, print=None)
-print("over", flush=True)
-go.set()
+service.serve(sock=listening, shutdown_timeout=0.5, print=None)
 """
 
 FASTAPI = """
 import asyncio
-import app, tables, uvicorn
+import app, tables
 from pathlib import Path
 
 honest = tables.profile
@@ -81,8 +79,8 @@ def profile(body, table):
 
 tables.profile = profile
 service = app.create_app(Path(sys.argv[2]), grace=GRACE, thread_grace=0.1, KEEP)
-config = uvicorn.Config(service, timeout_graceful_shutdown=1, log_level="critical")
-uvicorn.Server(config).run(sockets=[listening])
+options = dict(timeout_graceful_shutdown=1, log_level="critical")
+app.serve(service, fd=listening.fileno(), **options)
 """
 
 
@@ -168,7 +166,7 @@ def test_events_resume_after_the_last_id(jobs: tuple[Service, Path]) -> None:
                 is_over = message["event"] == "end"
                 if not is_over:
                     last = message["id"]
-                    seen.append(int(last))
+                    seen.append(seq_of(message))
                 if len(seen) == 1:
                     assert (await client.post(f"/jobs/{id}/approve"))[0] == 200
                 count += 1
@@ -196,7 +194,9 @@ def test_a_job_waits_for_approval(jobs: tuple[Service, Path]) -> None:
                 if message["event"] == "node_started" and data["node"] == "approve":
                     break
             assert not (folder / f"{id}.json").exists()
-            assert {"table people.csv", "approve"} <= {*await picture_of(client, id)}
+            assert {"table people.csv", "4 completed", "1 running"} <= {
+                *await picture_of(client, id)
+            }
         assert (await client.post(f"/jobs/{first}/approve"))[0] == 200
         assert (await client.post(f"/jobs/{first}/approve"))[0] == 409
         assert (await client.post(f"/jobs/{second}/cancel"))[0] == 202
@@ -382,8 +382,15 @@ def test_a_short_run_is_cancelled_with_its_client(tmp_path: Path) -> None:
         service.process.end()
 
 
+def uploads(folder: Path) -> list[str]:
+    """The names of the files that the service keeps of uploads, without their ids."""
+    return sorted(path.name.partition(".")[2] for path in (folder / "uploads").iterdir())
+
+
 def test_a_full_service_and_a_forgotten_job(tmp_path: Path) -> None:
-    """A service that is full answers 503 with `Retry-After`; a job that is forgotten is a 410."""
+    """A service that is full answers 503 with `Retry-After`, and keeps nothing of the upload; of a
+    job that is forgotten the events are a 410, and the rest is known from the journal.
+    """
     with fastapi_service(tmp_path, keep="max_running=1, keep=0") as service:
 
         async def use(client: Client) -> None:
@@ -391,9 +398,16 @@ def test_a_full_service_and_a_forgotten_job(tmp_path: Path) -> None:
             async with client.session.post("/jobs", data=TABLES) as response:
                 assert (response.status, response.headers["Retry-After"]) == (503, "5")
                 assert "full" in (await response.json())["detail"]
+            assert uploads(tmp_path) == ["zip"]
             service.process.tell("go")
-            status, answer = await client.forgotten(id)
+            status, answer = await client.forgotten(id, "/events")
             assert (status, "was forgotten" in answer["detail"]) == (410, True)
+            status, job = await client.get(f"/jobs/{id}")
+            assert (status, job["state"], [*job["report"]]) == (
+                200,
+                "succeeded",
+                ["people.csv", "hold.csv"],
+            )
             await client.start(TABLES)  # there is room again
 
         service.call(use)
@@ -478,7 +492,9 @@ def test_a_killed_service_goes_on_with_its_jobs(tmp_path: Path) -> None:
 
         async def end(client: Client) -> None:
             for job in (await client.get("/jobs"))[1]:
-                assert (await client.ended(job["id"]))["state"] == "succeeded"
+                if job["state"] == "running":
+                    job = await client.ended(job["id"])
+                assert job["state"] == "succeeded"
 
         service.call(end)
         service.process.signal(signal.SIGTERM)
@@ -538,9 +554,128 @@ def test_what_waits_or_was_cancelled_before_a_restart(tmp_path: Path) -> None:
         assert [run.id for run in journal.runs()] == [first]
 
 
-def test_a_blocked_thread_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """A thread that never returns, under a client that waits for its events: SIGTERM ends the
-    process all the same, after the grace.
+def test_jobs_that_have_ended_are_known_after_a_restart(tmp_path: Path) -> None:
+    """After a restart the jobs that have ended are listed, answered with report or failures, and
+    drawn; of their uploads nothing is left, not even of those that failed.
+    """
+    broken = bytearray(zipped(people="name\n" + "Ada\n" * 50))
+    broken[45:50] = b"?????"
+
+    async def end(client: Client) -> tuple[Any, Any]:
+        for body in (TABLES, bytes(broken)):
+            await client.ended(await client.start(body))
+        first, second = (await client.get("/jobs"))[1]
+        return first, second
+
+    with fastapi_service(tmp_path) as service:
+        jobs = service.call(end)
+        assert uploads(tmp_path) == []
+        service.process.signal(signal.SIGTERM)
+        service.process.end()
+    with fastapi_service(tmp_path) as service:
+
+        async def look(client: Client) -> None:
+            index = (await client.get("/jobs"))[1]
+            for job, before in zip(index, jobs, strict=True):
+                others = {key: job[key] for key in ("started_at", "ended_at", "failures")}
+                assert job == {**before, **others}
+                status, shown = await client.get(f"/jobs/{job['id']}")
+                assert (status, shown) == (200, {**job, "report": shown["report"]})
+                assert (await client.get(f"/jobs/{job['id']}/events"))[0] == 404
+            assert [job["state"] for job in index] == ["succeeded", "failed"]
+            assert [*index[1]["failures"]] == ["table people.csv"]
+            _, first = await client.get(f"/jobs/{jobs[0]['id']}")
+            assert first["report"]["people.csv"]["rows"] == 2
+            assert {"table people.csv", "5 completed"} <= {*await picture_of(client, first["id"])}
+
+        service.call(look)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_is_cancelled_is_not_taken_from_under_its_readers(
+    tmp_path: Path, killed: bool
+) -> None:
+    """A job that is cancelled before a thread of it opens its upload ends cancelled, not failed, or
+    is not there after a restart; then nothing is left of the upload.
+    """
+    with fastapi_service(tmp_path) as service:
+
+        async def use(client: Client) -> None:
+            id = await client.start(HELD)
+            await asyncio.to_thread(service.process.wait_for, "blocked")
+            assert (await client.post(f"/jobs/{id}/cancel"))[0] == 202
+            assert uploads(tmp_path) == ["cancelled", "zip"]
+            if not killed:
+                service.process.tell("go")
+                told = await client.ended(id)
+                assert (told["state"], told["failures"]) == ("cancelled", {})
+                assert uploads(tmp_path) == []
+
+        service.call(use)
+        service.process.signal(signal.SIGKILL)
+        service.process.end()
+    with fastapi_service(tmp_path) as service:
+        assert service.call(lambda client: client.get("/jobs")) == (200, [])
+    assert uploads(tmp_path) == []
+
+
+def test_more_jobs_are_left_than_there_is_room_for(tmp_path: Path) -> None:
+    """Started again with room for two, a service that has left five goes on with two, says of the
+    others that they wait, and starts them as the first end.
+    """
+    with fastapi_service(tmp_path) as service:
+
+        async def use(client: Client) -> list[str]:
+            return [await client.start(HELD) for _ in range(5)]
+
+        ids = service.call(use)
+        service.process.signal(signal.SIGKILL)
+        service.process.end()
+    with fastapi_service(tmp_path, keep="max_running=2") as service:
+
+        async def end(client: Client) -> None:
+            assert [job["id"] for job in (await client.get("/jobs"))[1]] == ids[:2]
+            for path in ("", "/graph.svg", "/events"):
+                status, answer = await client.get(f"/jobs/{ids[4]}{path}")
+                assert (status, answer["detail"]) == (503, "the job waits for room")
+            service.process.tell("go")
+            for id in ids:
+                while (await client.get(f"/jobs/{id}"))[1].get("state") != "succeeded":
+                    pass
+
+        service.call(end)
+    assert {path.stem for path in tmp_path.glob("*.json")} == {*ids}
+
+
+def test_files_that_are_none_of_its_own_or_broken_do_not_stop_a_service(tmp_path: Path) -> None:
+    """What somebody else has put among the uploads stays there; an upload that cannot be read is
+    set aside, and said so; a draft is deleted; and the jobs that can go on do.
+    """
+    folder = tmp_path / "uploads"
+    (folder / "notes").mkdir(parents=True)
+    for name in (".DS_Store", "tables.zip", f"{'e' * 32}.zip.part"):
+        (folder / name).write_bytes(b"?")
+    (folder / f"{'a' * 32}.zip").write_bytes(TABLES[:-30])
+    (folder / f"{'b' * 32}.draft").write_bytes(TABLES)
+    (folder / f"{'c' * 32}.zip").write_bytes(TABLES)
+    with fastapi_service(tmp_path) as service:
+
+        async def use(client: Client) -> None:
+            assert [job["id"] for job in (await client.get("/jobs"))[1]] == ["c" * 32]
+            assert (await client.ended("c" * 32))["state"] == "succeeded"
+
+        service.call(use)
+        service.process.signal(signal.SIGTERM)
+        _, _, errors = service.process.end()
+    assert f"{'a' * 32}.zip cannot be read and is set aside: the upload is no zip" in errors
+    left = [".DS_Store", f"{'a' * 32}.bad", f"{'e' * 32}.zip.part", "notes", "tables.zip"]
+    assert sorted(path.name for path in folder.iterdir()) == left
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_blocked_thread_does_not_hold_up_the_end(tmp_path: Path, signum: signal.Signals) -> None:
+    """A thread that never returns, under a client that waits for its events: SIGTERM, or Ctrl-C,
+    ends the process all the same, after the grace; the upload stays, for the next one.
     """
     with fastapi_service(tmp_path, grace=0.1) as service:
 
@@ -548,12 +683,13 @@ def test_a_blocked_thread_does_not_hold_up_the_end(tmp_path: Path) -> None:
             id = await client.start(HELD)
             async with client.opened(id):
                 await asyncio.to_thread(service.process.wait_for, "blocked")
-                service.process.signal(signal.SIGTERM)
+                service.process.signal(signum)
                 status, _, errors = await asyncio.to_thread(service.process.end)
-                assert (status, errors) == (-signal.SIGTERM, "")
+                assert (status, errors) == (0 if signum == signal.SIGINT else -signum, "")
 
         service.call(use)
     assert not list(tmp_path.glob("*.json"))
+    assert uploads(tmp_path) == ["zip"]
 
 
 @contextmanager
@@ -639,7 +775,7 @@ def test_what_is_acknowledged_while_sigterm_comes_is_done(tmp_path: Path, kind: 
 
 def test_the_aiohttp_service(tmp_path: Path) -> None:
     """Fifty jobs at once, each with its id, events to `end`, and a total; an unknown id is a 404, a
-    body that is no JSON a 400.
+    body that is no JSON, or has a title which no node can have, a 400.
     """
     with aiohttp_service(tmp_path) as service:
 
@@ -650,11 +786,14 @@ def test_the_aiohttp_service(tmp_path: Path) -> None:
             assert {job["state"] for job in told} == {"succeeded"}
             assert (await client.get(f"/jobs/{ids[0]}"))[1]["total"] == 6
             assert (await client.get("/jobs/nope"))[0] == 404
-            for body in (b"", b"[]", b'{"a": 1}', b"\xff"):
+            for body in (b"", b"[]", b'{"a": 1}', b"\xff", b"[" * 100_000):
                 assert await client.post("/jobs", body) == (400, "send a JSON object of texts\n")
             odd = {"Content-Type": "application/json; charset=nope"}
             async with client.session.post("/jobs", data=TEXTS, headers=odd) as response:
                 assert response.status == 400
+            for title in ("x" * 600, "\ud800"):
+                status, text = await client.post("/jobs", json.dumps({title: "a"}).encode())
+                assert (status, "name" in text) == (400, True)
             assert (await client.post("/jobs", bytes(2_000_000)))[0] == 413
             held = await client.start(HOLD)
             await asyncio.to_thread(service.process.wait_for, "blocked")
@@ -665,7 +804,7 @@ def test_the_aiohttp_service(tmp_path: Path) -> None:
         service.call(use)
         service.process.signal(signal.SIGTERM)
         status, lines, _ = service.process.end()
-    assert (status, states(lines)) == (0, [*["succeeded"] * 50, "cancelled", "over"])
+    assert (status, states(lines)) == (0, [*["succeeded"] * 50, "cancelled"])
 
 
 def states(lines: list[str]) -> list[str]:
@@ -693,7 +832,7 @@ def test_events_of_the_aiohttp_service_resume(tmp_path: Path) -> None:
                     last = message["id"]
                     if message["event"] == "run_snapshot":
                         seen.clear()
-                    seen.append(int(last))
+                    seen.append(seq_of(message))
                     if rounds == 1:  # more may only come when the job goes on
                         service.process.tell("go")
                         break
@@ -704,6 +843,37 @@ def test_events_of_the_aiohttp_service_resume(tmp_path: Path) -> None:
             assert (await client.get(f"/jobs/{id}"))[1]["state"] == "succeeded"
 
         service.call(use)
+
+
+def gone(service: Service, request: bytes) -> None:
+    """A client that sends this and hangs up, without a farewell."""
+    port = int(service.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(request)
+
+
+def test_a_client_that_leaves_the_aiohttp_service_is_no_error(tmp_path: Path) -> None:
+    """A client that asks for events and has gone before the answer begins leaves no traceback."""
+    with aiohttp_service(tmp_path) as service:
+        id = service.call(lambda client: client.start(TEXTS))
+        for _ in range(50):
+            gone(service, f"GET /jobs/{id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert service.call(lambda client: client.get(f"/jobs/{id}"))[0] == 200
+        service.process.signal(signal.SIGTERM)
+        assert service.process.end()[2] == ""
+
+
+def test_a_client_that_leaves_while_it_uploads_is_no_error(tmp_path: Path) -> None:
+    """A client that hangs up in the middle of its upload leaves no traceback, and no job."""
+    source = FASTAPI.replace("GRACE", "60").replace("KEEP", "").replace('"critical"', '"error"')
+    head = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n"
+    with served(source, tmp_path) as service:
+        for _ in range(50):
+            gone(service, head + TABLES)
+        assert service.call(lambda client: client.get("/jobs")) == (200, [])
+        service.process.signal(signal.SIGTERM)
+        assert service.process.end()[2] == ""
 
 
 def test_a_full_aiohttp_service_and_a_forgotten_job(tmp_path: Path) -> None:
@@ -723,10 +893,13 @@ def test_a_full_aiohttp_service_and_a_forgotten_job(tmp_path: Path) -> None:
         service.call(use)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("freed", [True, False])
-def test_sigterm_of_the_aiohttp_service(tmp_path: Path, freed: bool) -> None:
-    """At SIGTERM event streams end, also that of a client that never reads, jobs end in the grace,
-    and a blocked thread does not hold up the end.
+def test_the_end_of_the_aiohttp_service(
+    tmp_path: Path, freed: bool, signum: signal.Signals
+) -> None:
+    """At SIGTERM, and at Ctrl-C, event streams end, also that of a client that never reads, jobs
+    end in the grace, and a thread that never returns does not hold up the end of the process.
     """
     with aiohttp_service(tmp_path, grace=60 if freed else 0.1) as service:
 
@@ -737,7 +910,7 @@ def test_sigterm_of_the_aiohttp_service(tmp_path: Path, freed: bool) -> None:
                 await asyncio.to_thread(service.process.wait_for, "blocked")
                 async for _ in client.messages(id):
                     break
-                service.process.signal(signal.SIGTERM)
+                service.process.signal(signum)
                 await asyncio.wait([reading])
                 assert isinstance(reading.exception(), AssertionError)
 
@@ -745,7 +918,7 @@ def test_sigterm_of_the_aiohttp_service(tmp_path: Path, freed: bool) -> None:
         if freed:
             service.process.tell("go")
         status, lines, _ = service.process.end()
-    assert (status, states(lines)) == (0, ["succeeded" if freed else "cancelled", "over"])
+    assert (status, states(lines)) == (0, ["succeeded" if freed else "cancelled"])
 
 
 def test_aiohttps_own_test_tools_work() -> None:
@@ -777,7 +950,7 @@ def test_aiohttps_own_test_tools_work() -> None:
 def test_the_examples_are_short() -> None:
     """No file of a service has more than 150 lines."""
     files = [EXAMPLES / "aiohttp_service.py", *(EXAMPLES / "fastapi_jobs").glob("*.py")]
-    assert len(files) == 6
+    assert len(files) == 9
     assert {
         file.name: lines for file in files if (lines := len(file.read_text().splitlines())) > 150
     } == {}

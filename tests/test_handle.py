@@ -5,6 +5,7 @@ import logging
 import threading
 from contextvars import ContextVar
 from typing import Any
+from xml.etree import ElementTree
 
 import anyio
 import anyio.from_thread
@@ -27,6 +28,8 @@ from handles import (
     noop,
     running,
 )
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 async def settled(run: Run) -> None:
@@ -503,6 +506,43 @@ async def test_dag_and_version_follow_the_modifications() -> None:
     assert "x" in second
     assert run.dag == (await run.wait()).dag
     assert run.version == 3
+
+
+def texts(svg: str) -> set[str]:
+    """The texts in a picture."""
+    return {"".join(text.itertext()) for text in ElementTree.fromstring(svg).iter(f"{SVG}text")}
+
+
+async def test_a_picture_of_a_run_shows_how_far_it_is() -> None:
+    """`to_svg` draws the graph as it is with the statuses of the moment, also in a family that is
+    one box: before the first node, while it runs, and like its result when it has ended.
+    """
+    gate = anyio.Event()
+
+    async def expand(name: str, result: None) -> Modification:
+        tasks = [noop, *[gate.wait] * 3]
+        return Modification([Node(f"n{i}", task, ["a"], ["z"]) for i, task in enumerate(tasks)])
+
+    async with running(graph("a", "z", edges="a-z"), {"a": noop, "z": noop}, {"a": expand}) as run:
+        assert {"a", "z", "1 ready", "1 pending"} <= texts(run.to_svg())
+        await settled(run)
+        assert {"n3", "2 completed", "3 running", "1 pending"} <= texts(run.to_svg())
+        assert "n3" not in texts(run.to_svg(fold=2))
+        assert {"4 × n…", "1", "3", "3 running"} <= texts(run.to_svg(fold=2))
+        gate.set()
+        result = await run.wait()
+        assert run.to_svg() == result.to_svg()
+
+
+async def test_a_picture_of_a_run_that_has_no_result() -> None:
+    """A run that was cancelled together with its block can be drawn, too."""
+    handles = []
+    with anyio.CancelScope() as scope:
+        async with running(graph("a"), {"a": anyio.sleep_forever}) as run:
+            handles.append(run)
+            await settled(run)
+            scope.cancel()
+    assert "1 cancelled" in texts(handles[0].to_svg())
 
 
 async def test_every_run_has_an_id_and_a_repr() -> None:

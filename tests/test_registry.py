@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -137,6 +138,29 @@ async def test_a_run_is_started_once() -> None:
                 runs.start(entered)
         assert (await registered.wait()).ok
         assert len(others) == 0
+
+
+async def test_a_registry_has_one_run_of_each_id(tmp_path: Path) -> None:
+    """A second run of an id, which is that of a journal's, is refused while there is the first, and
+    told what to do: wait, or forget it; after that it goes on.
+    """
+    gate = anyio.Event()
+    with dagron.Journal(tmp_path / "runs.db") as journal:
+        async with registry() as runs:
+            executor = DynamicExecutor(graph("a"), journal=journal)
+            first = runs.start(executor.start({"a": gate.wait}, run_id="job"))
+            with pytest.raises(
+                RuntimeError,
+                match=r"'job' has not ended.*\n  help: .* await runs\['job'\].wait\(\)",
+            ):
+                runs.start(executor.start({"a": noop}, run_id="job"))
+            first.cancel("later")
+            await first.wait()
+            with pytest.raises(RuntimeError, match=r"kept.*\n  help: call runs.forget\('job'\)"):
+                runs.start(executor.start({"a": noop}, run_id="job"))
+            assert runs["job"] is first
+            runs.forget("job")
+            assert (await runs.start(executor.start({"a": noop}, run_id="job")).wait()).ok
 
 
 async def test_a_run_is_started_in_the_event_loop() -> None:
@@ -400,7 +424,10 @@ async def test_a_registry_is_a_mapping_with_an_identity() -> None:
         for id in runs:
             if runs[id].state != "running":
                 runs.forget(id)
+        runs.close_soon()
+        assert repr(runs) == "<RunRegistry, closing: 1 running, 0 ended and kept>"
         gate.set()
+    assert repr(runs) == "<RunRegistry, closed: 0 running, 1 ended and kept>"
 
 
 # --- forgetting ----------------------------------------------------------------------------------

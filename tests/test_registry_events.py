@@ -1,6 +1,7 @@
 """What clients read of a registered run: events, and Server-Sent Events, to a good end."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -32,6 +33,21 @@ async def read(run: RegisteredRun, **options: Any) -> list[dict[str, str]]:
     """All messages to the end of the stream."""
     with anyio.fail_after(GUARD):
         return parsed(b"".join([chunk async for chunk in run.sse(**options)]))
+
+
+def seqs(messages: list[dict[str, str]]) -> list[int | None]:
+    """The numbers of the events in the ids of messages; `end` has none."""
+    return [
+        int(message["id"].rpartition("-")[2]) if "id" in message else None for message in messages
+    ]
+
+
+async def id_after(run: RegisteredRun, seq: int) -> str:
+    """The id of the event of this number, or of one that is yet to come."""
+    async for chunk in run.sse():
+        token, dash, _ = parsed(chunk)[0]["id"].rpartition("-")
+        return f"{token}{dash}{seq}"
+    raise AssertionError("a run has an event")
 
 
 def kinds(messages: list[dict[str, str]]) -> list[str]:
@@ -137,7 +153,7 @@ async def test_the_text_of_server_sent_events() -> None:
             "run_finished",
             "end",
         ]
-        assert [message.get("id") for message in messages] == ["1", "2", "3", "4", "5", None]
+        assert seqs(messages) == [1, 2, 3, 4, 5, None]
         assert json.loads(messages[3]["data"])["node"] == "a"
         assert json.loads(messages[3]["data"])["run_id"] == run.id
         assert json.loads(messages[5]["data"]) == run.as_dict()
@@ -163,33 +179,35 @@ async def test_hostile_names_stay_in_their_line() -> None:
     assert b"\r" not in b"".join(chunks)
 
 
-@pytest.mark.parametrize("header", ["3", " 3 ", "03"])
+@pytest.mark.parametrize("header", ["{}", " {} "])
 async def test_a_client_resumes_after_its_last_event(header: str) -> None:
     """`Last-Event-ID` goes on after that event."""
     async with registry() as runs:
         run = runs.start(one(noop))
         run.events()
         await run.wait()
-        messages = await read(run, last_event_id=header)
-        assert [message.get("id") for message in messages] == ["4", "5", None]
+        messages = await read(run, last_event_id=header.format(await id_after(run, 3)))
+        assert seqs(messages) == [4, 5, None]
 
 
-@pytest.mark.parametrize(
-    "header", [None, "", "x", "-1", "1.0", "²", "٣", "9" * 5_000, "99", "0"], ids=repr
-)
+OTHERS = ["", "x", "3", "-3", "x{}-3", "{}", "{}-", "{}--3", "{}-1.0", "{}-²", "{}-٣", "{}-99"]
+
+
+@pytest.mark.parametrize("header", [None, *OTHERS, "{}-0", "{}-" + "9" * 5_000], ids=repr)
 async def test_a_last_event_id_that_is_none_of_ours(header: str | None) -> None:
-    """What is no number, or of no event of this run, counts as none: everything that is kept."""
+    """What is no id of an event of this execution counts as none: everything that is kept."""
     async with registry() as runs:
         run = runs.start(one(noop))
         run.events()
         await run.wait()
-        messages = await read(run, last_event_id=header)
-        assert [message.get("id") for message in messages] == ["1", "2", "3", "4", "5", None]
+        token = (await id_after(run, 0)).removesuffix("-0")
+        messages = await read(run, last_event_id=header and header.format(token))
+        assert seqs(messages) == [1, 2, 3, 4, 5, None]
 
 
 async def test_who_comes_after_the_end_is_told_of_it() -> None:
-    """The first reader of a run that has ended gets a snapshot and `end`; then, with the last id,
-    `end` alone; so no browser asks for ever.
+    """The first reader of a run that has ended gets a snapshot and `end`; `end` comes with the last
+    id, too; so no browser asks for ever.
     """
     async with registry() as runs:
         run = runs.start(one(noop))
@@ -197,7 +215,7 @@ async def test_who_comes_after_the_end_is_told_of_it() -> None:
         first = await read(run)
         assert kinds(first) == ["run_snapshot", "end"]
         assert json.loads(first[0]["data"])["nodes"] == [["a", "COMPLETED"]]
-        assert kinds(await read(run, last_event_id="5"))[-1] == "end"
+        assert kinds(await read(run, last_event_id=first[0]["id"]))[-1] == "end"
     assert kinds(await read(run))[-1] == "end"
 
 
@@ -207,21 +225,48 @@ async def test_resuming_again_and_again_misses_nothing() -> None:
     """
     gate = anyio.Event()
     names = [f"n{number}" for number in range(20)]
-    seen: list[str] = []
+    seen: list[int | None] = []
     async with registry() as runs:
         run = runs.start(
             start(graph(*names, "held"), dict.fromkeys(names, noop) | {"held": gate.wait})
         )
         last = None
-        while "end" not in seen[-1:]:
+        while None not in seen[-1:]:
             async for chunk in run.sse(last):
                 message = parsed(chunk)[0]
                 last = message.get("id", last)
-                seen.append(message.get("id", "end"))
+                seen += seqs([message])
                 break
-            if last == "40":
+            if seen[-1] == 40:
                 gate.set()
-    assert seen == [*map(str, range(1, len(seen))), "end"]
+    assert seen == [*range(1, len(seen)), None]
+
+
+async def test_who_comes_back_to_a_run_in_another_process_misses_nothing(tmp_path: Path) -> None:
+    """A run of a journal goes on under its id; a client that comes back with an id of its earlier
+    execution, whose number the later one has reached, is told the later one from its beginning.
+    """
+    names = [f"n{number}" for number in range(5)]
+    dag = graph(*names, "held", edges=" ".join(f"{name}-held" for name in names))
+    with dagron.Journal(tmp_path / "runs.db") as journal:
+        for life in (1, 2):
+            gate = anyio.Event()
+            executor = dagron.DynamicExecutor(dag, journal=journal)
+            tasks = {**dict.fromkeys(names, noop), "held": gate.wait}
+            async with registry(grace=0) as runs:
+                run = runs.start(executor.start(tasks, run_id="job"))
+                reader = run.events()
+                if life == 1:
+                    async for event in reader:
+                        if (event.kind, getattr(event, "node", "")) == ("node_started", "held"):
+                            break
+                    last = await id_after(run, 2)
+                else:
+                    gate.set()
+                    await run.wait()
+                    messages = await read(run, last_event_id=last)
+    assert seqs(messages) == [*range(1, len(messages)), None]
+    assert (len(messages) > 3, kinds(messages)[0]) == (True, "run_started")
 
 
 async def test_a_long_story_comes_in_few_chunks() -> None:
@@ -233,8 +278,7 @@ async def test_a_long_story_comes_in_few_chunks() -> None:
         await run.wait()
         chunks = [chunk async for chunk in run.sse()]
     assert len(chunks) < 20
-    ids = [int(message["id"]) for message in parsed(b"".join(chunks)) if "id" in message]
-    assert ids == [*range(1, 3_003)]
+    assert seqs(parsed(b"".join(chunks))) == [*range(1, 3_003), None]
 
 
 @VIRTUAL
@@ -283,6 +327,7 @@ async def test_a_stream_ends_when_the_registry_closes() -> None:
             clients.start_soon(follow)
         await until(lambda: begun)
         await passes(5)
+        ids = {seq: await id_after(run, seq) for seq in (2, 3)}
         runs.close_soon()
         await until(lambda: len(ends) == 50)
         assert {tuple(end) for end in ends} <= {
@@ -290,10 +335,10 @@ async def test_a_stream_ends_when_the_registry_closes() -> None:
             ("run_snapshot", "node_ready", "node_started"),
             ("run_snapshot", "node_started"),
         }
-        assert kinds(await read(run, last_event_id="2")) == ["node_started"]
+        assert kinds(await read(run, last_event_id=ids[2])) == ["node_started"]
         gate.set()
         await run.wait()
-        assert kinds(await read(run, last_event_id="3")) == [
+        assert kinds(await read(run, last_event_id=ids[3])) == [
             "node_completed",
             "run_finished",
             "end",

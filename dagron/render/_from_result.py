@@ -16,6 +16,7 @@ from dagron.render._picture import NODES, REMOVED, Box, Kind, Picture, Sketch
 from dagron.render._text import fitted, noted, visible
 
 When: TypeAlias = str | int
+STATUSES = (COMPLETED, FAILED, SKIPPED, CANCELLED, RUNNING, READY, PENDING)  # in this order
 
 
 def picture_of_result(
@@ -127,8 +128,7 @@ class _Drawing:
             self._draw_forgotten(result)
             statuses = Counter(node.status for node in result.node_results.values())
             statuses[COMPLETED] += result.forgotten
-            order = (COMPLETED, FAILED, SKIPPED, CANCELLED, RUNNING, READY, PENDING)
-            sketch.totals = [(word, statuses[word]) for word in order if statuses[word]]
+            sketch.totals = [(word, statuses[word]) for word in STATUSES if statuses[word]]
         sketch.notes += self._notes(result, when, version)
         return sketch.arranged()
 
@@ -191,7 +191,7 @@ class _Drawing:
     def _folded_box(self, fold: Fold) -> Box:
         names = self._members[fold]
         words = Counter(self._word(name) for name in names)
-        order = (COMPLETED, FAILED, SKIPPED, CANCELLED, NODES, REMOVED)
+        order = (*STATUSES, NODES, REMOVED)
         counts = tuple((word, words[word]) for word in order if words[word])
         origins = dict.fromkeys(self._origin(name) for name in names)
         origin = next(iter(origins))

@@ -14,7 +14,7 @@
 
 Reports are written to the folder `reports`. At SIGTERM event streams end, jobs get some seconds to
 end by themselves, and the rest is cut off. What was cut off, by that or by a crash, goes on when
-the service is started again: each job that was answered with an id ends.
+the service is started again: each job that was answered with an id ends, and is known for a week.
 """
 
 import argparse
@@ -25,29 +25,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
-import uvicorn
 from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
-from kept import KeptJobs
+from finding import Found, LookedUp, Runs
+from kept import KeptJobs, as_dict
 from refusals import add_refusals
+from room import start_rest, start_some
+from serving import cancel_when_gone, serve
 from tables import Job, failures
 from uploads import Upload, receive
 
 import dagron
 
-
-def registry(request: Request) -> dagron.RunRegistry:
-    runs: dagron.RunRegistry = request.app.state.runs
-    return runs
-
-
-def find(id: str, runs: Annotated[dagron.RunRegistry, Depends(registry)]) -> dagron.RegisteredRun:
-    return runs[id]
-
-
-Runs = Annotated[dagron.RunRegistry, Depends(registry)]
-Found = Annotated[dagron.RegisteredRun, Depends(find)]
 Received = Annotated[Upload, Depends(receive)]
 
 
@@ -58,10 +48,13 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with KeptJobs(folder) as app.state.kept:
-            async with dagron.RunRegistry(**options) as app.state.runs:
-                for job in app.state.kept.unfinished():
-                    app.state.runs.start(job.run(), data=job)
+            jobs = app.state.waiting = app.state.kept.unfinished()
+            async with dagron.RunRegistry(**options) as runs, anyio.create_task_group() as group:
+                app.state.runs = runs
+                start_some(jobs, runs)
+                group.start_soon(start_rest, jobs, runs)
                 yield
+                group.cancel_scope.cancel()
 
     app = FastAPI(title="Tables", lifespan=lifespan)
 
@@ -70,18 +63,22 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
         job = await run_sync(app.state.kept.keep, upload, approval)
         try:
             return runs.start(job.run(), data=job).as_dict()
-        except dagron.DagronError:
-            job.upload.forget()
+        except BaseException:  # it is not acknowledged
+            app.state.kept.discard(job.id)
             raise
 
     @app.get("/jobs")
     async def index(runs: Runs) -> list[dict[str, Any]]:
-        return [run.as_dict() for run in runs.values()]
+        ended = await run_sync(app.state.kept.index, {*runs})
+        return [*ended, *(run.as_dict() for run in runs.values())]
 
     @app.get("/jobs/{id}")
-    async def show(run: Found) -> dict[str, Any]:
-        report = run.result["report"].result if run.result is not None else None
-        return {**run.as_dict(), "report": report}
+    async def show(run: LookedUp) -> dict[str, Any]:
+        if isinstance(run, dagron.RecordedRun):
+            told = await run_sync(as_dict, run)
+        else:
+            told = run.as_dict()
+        return {**told, "report": run.result["report"].result if run.result else None}
 
     @app.get("/jobs/{id}/events")
     async def events(
@@ -91,14 +88,18 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
         return StreamingResponse(run.sse(last_event_id), 200, headers, "text/event-stream")
 
     @app.get("/jobs/{id}/graph.svg")
-    async def picture(run: Found) -> Response:
-        drawn = run.run.dag if run.result is None else run.result
-        return Response(drawn.to_svg(), media_type="image/svg+xml")
+    async def picture(run: LookedUp) -> Response:
+        if isinstance(run, dagron.RecordedRun):
+            svg = await run_sync(run.to_svg)
+        else:
+            svg = run.run.to_svg()
+        return Response(svg, media_type="image/svg+xml")
 
     @app.post("/jobs/{id}/cancel", status_code=202)
     async def cancel(run: Found) -> dict[str, Any]:
-        run.data.upload.forget()  # so that it does not go on later
-        run.cancel("by a request")
+        if run.state == "running":
+            await run_sync(app.state.kept.cancel, run.id)  # so that it does not go on later
+            run.cancel("by a request")
         return run.as_dict()
 
     @app.post("/jobs/{id}/approve")
@@ -116,18 +117,13 @@ def create_app(folder: Path, **options: Any) -> FastAPI:
             result = await run.wait()
             watch.cancel_scope.cancel()
         if not result.ok:
-            raise HTTPException(422, result.reason or failures(result))
+            failed = "; ".join(f"{name}: {why}" for name, why in failures(result).items())
+            raise HTTPException(422, result.reason or failed)
         report: dict[str, Any] = result["report"].result
         return report
 
     add_refusals(app)
     return app
-
-
-async def cancel_when_gone(request: Request, run: dagron.Run) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    run.cancel("the client has gone")
 
 
 app = create_app(Path("reports"))
@@ -137,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Profile tables, as a service.")
     parser.add_argument("--port", type=int, default=8000)
     # A client that takes no answer holds up the end for so many seconds, and no longer.
-    uvicorn.run(app, port=parser.parse_args().port, timeout_graceful_shutdown=5)
+    serve(app, port=parser.parse_args().port, timeout_graceful_shutdown=5)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import csv
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,12 @@ class Job:
         journal: dagron.Journal | None = None,
     ):
         self.upload = upload
+        self.id = id
         self._folder = folder
-        self._id = id
         self._journal = journal
+        self.observers: list[Callable[[dagron.Event], None]] = []
         self.gate = dagron.Gate("publish?")
-        self.tasks = {
+        self.tasks: dict[str, Callable[..., Any]] = {
             "list": lambda: upload.tables,
             "report": self._report,
             "approve": self.gate.wait,
@@ -55,14 +58,10 @@ class Job:
             {"list": self._add_tables},
             max_workers=4,
             journal=self._journal,
-            observers=[self._see],
+            observers=self.observers,
         )
         tasks = {name: task for name, task in self.tasks.items() if name in self._dag}
-        return executor.start(tasks, run_id=self._id)
-
-    def _see(self, event: dagron.Event) -> None:
-        if isinstance(event, dagron.RunFinished) and event.ok:  # that is in the journal by now
-            self.upload.forget()
+        return executor.start(tasks, run_id=self.id)
 
     async def _add_tables(self, name: str, tables: tuple[str, ...]) -> dagron.DynamicModification:
         return dagron.DynamicModification(
@@ -106,7 +105,7 @@ def profile(upload: Upload, table: str) -> dict[str, Any]:
     return {"columns": columns, "rows": count, "empty": empty}
 
 
-def failures(result: dagron.ExecutionResult) -> str:
-    """Return which nodes failed, and why, for people."""
-    failed = [node for node in result.node_results.values() if node.status == "FAILED"]
-    return "; ".join(f"{node.name}: {node.error}" for node in failed)
+def failures(result: dagron.ExecutionResult) -> dict[str, str]:
+    """Return which nodes failed, ten at most, and why, for people."""
+    failed = (node for node in result.node_results.values() if node.status == "FAILED")
+    return {node.name: str(node.error) for node in islice(failed, 10)}

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import anyio.to_thread
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 MAX_UPLOAD = 8_000_000  # bytes that are sent
 MAX_UNPACKED = 64_000_000  # bytes that it says it has when unpacked; zipfile reads no more of it
@@ -36,19 +37,17 @@ class Upload:
         with self.open() as file:
             return file.read()
 
-    def forget(self) -> None:
-        """Delete the file, if it is one."""
-        if isinstance(self.body, Path):
-            self.body.unlink(missing_ok=True)
-
 
 async def receive(request: Request) -> Upload:
     """Return what a request brings, or raise `BadUpload`."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_UPLOAD:
-            raise BadUpload(413, f"an upload has at most {MAX_UPLOAD:,} bytes")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_UPLOAD:
+                raise BadUpload(413, f"an upload has at most {MAX_UPLOAD:,} bytes")
+    except ClientDisconnect:
+        raise BadUpload(400, "the client has gone") from None
     return await anyio.to_thread.run_sync(look_at, bytes(body))
 
 
