@@ -195,6 +195,12 @@ class Away:
         self._values.pop(name, None)
         self._turns.pop(name, None)
 
+    def close(self) -> None:
+        """Let go of everything: runners, whose results lead back to here, outlive the run."""
+        for kept in (self.remote, self._values, self._turns, self.again):
+            kept.clear()
+        self._results = {}
+
 
 class _Line:
     """From one call back to its run; after that has ended, nobody hears it."""

@@ -319,6 +319,7 @@ class Hosting(ABC):
         if hasattr(self, "bodies"):
             self._reports.flush_blocked()
             self._reports.end()
+            self.bodies.away.close()
             vars(self.bodies).clear()
             self.growing.close()
             self.drains.close()

@@ -165,6 +165,30 @@ async def test_results_are_freed(there: Cluster, marks: Marks) -> None:
         assert held == [1]  # that of c, which d has
 
 
+@pytest.mark.parametrize("keep", ["all", "leaves"])
+async def test_a_shared_runner_keeps_nothing_of_runs_that_have_ended(
+    there: Cluster, keep: str
+) -> None:
+    """While the runner stays entered, what its runs have left on the workers is freed."""
+    from distributed import Client
+
+    def fail(b: int) -> None:
+        raise ValueError("no")
+
+    async with (
+        Client(there.address, asynchronous=True, set_as_default=False) as client,
+        runner(there.address) as big,
+    ):
+        for last in (lambda b: b, fail, lambda b: b):
+            await ran(big, {"a": one, "b": lambda a: a, "c": last}, "a>b b>c", keep=keep)
+        with anyio.fail_after(GUARD):
+            while await count(client):  # noqa: ASYNC110 (it is the cluster)
+                await anyio.sleep(0.01)
+        assert not big._calls
+        assert not big._kept
+        assert not big._followers
+
+
 async def count(client: Any) -> int:
     """How many results the workers keep."""
     return len({key for keys in (await client.has_what()).values() for key in keys})

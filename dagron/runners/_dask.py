@@ -6,10 +6,11 @@ from contextvars import ContextVar
 from os import urandom
 from types import TracebackType
 from typing import Any, Self
-from weakref import finalize
+from weakref import WeakValueDictionary
 
 from anyio import CancelScope
 from distributed import Client, Future, KilledWorker
+from distributed.client import ClosedClientError
 
 from dagron._checks import counted, finite
 from dagron._errors import NotPicklableError, RunnerError, RunnerLostError, WorkerLostError
@@ -30,11 +31,14 @@ LARGE = 1_000_000  # bytes of a call beyond which it goes to a worker, and not b
 class DaskResult(Result):
     """A result on a cluster; it is there as long as this object is."""
 
-    __slots__ = ("future",)
+    __slots__ = ("future", "line")
 
-    def __init__(self, runner: "DaskRunner", future: Future, *, is_wanted: bool) -> None:
+    def __init__(
+        self, runner: "DaskRunner", future: Future, line: Line, *, is_wanted: bool
+    ) -> None:
         super().__init__(runner, is_wanted=is_wanted)
         self.future = future
+        self.line = line
 
 
 class DaskRunner:
@@ -87,7 +91,8 @@ class DaskRunner:
         self._topic = ""
         self._calls: dict[str, _Sent] = {}
         self._followers: set[asyncio.Task[None]] = set()
-        self._done: dict[str, Line] = {}  # of the calls whose results are there
+        # Only the runs hold their results: what none of them holds is freed on the workers.
+        self._kept: WeakValueDictionary[str, DaskResult] = WeakValueDictionary()
 
     @property
     def slots(self) -> int | None:
@@ -150,7 +155,7 @@ class DaskRunner:
         self._entries.check()
         pickled, results = packed(call, "asyncio", self._carry)
         key = f"{_prefix(call.function)}-{self._topic}/{call.key}"
-        self._calls[key] = sent = _Sent(call)
+        self._calls[key] = sent = _Sent(call.node, call.line)
         call.line.queued()
         try:
             futures = [result.future for result in results]
@@ -178,18 +183,18 @@ class DaskRunner:
         error = await sent.first(future.exception())
         if error is None and future.status == "finished":
             del self._calls[key]
-            result = DaskResult(self, future, is_wanted=not self._keep_remote)
-            self._done[key] = sent.call.line
-            finalize(result, self._done.pop, key, None)
+            self._kept[key] = result = DaskResult(
+                self, future, sent.line, is_wanted=not self._keep_remote
+            )
             return result
         if isinstance(error, Carried):
             sent.is_running = False
-            raise boxed(loaded(error.pickled), sent.call.node)
+            raise boxed(loaded(error.pickled), sent.node)
         if future.status == "cancelled":
-            raise self._cancelled(sent.call.node, future)
+            raise self._cancelled(sent.node, future)
         if isinstance(error, KilledWorker):
             raise sent.worker_lost(str(error.last_worker.address)) from error
-        raise _not_sent(sent.call.node, error)
+        raise _not_sent(sent.node, error)
 
     def _cancelled(self, node: str, future: Future) -> RunnerError:
         """Return what it means that Dask has cancelled a call: its own word for it is no error."""
@@ -225,15 +230,19 @@ class DaskRunner:
 
     async def _follow(self, key: str, sent: "_Sent") -> None:
         """Free the slot of a body that goes on, also if it ended just before it was cancelled."""
-        while key in self._calls and not self._is_lost():
-            await asyncio.sleep(INTERVAL)
-            answers = await self._client.run(
-                is_executing, key, workers=[sent.worker], on_error="ignore"
-            )
-            if not any(answers.values()):
-                break
-        if self._calls.pop(key, None) is sent:
-            sent.end()
+        try:
+            while key in self._calls and not self._is_lost():
+                await asyncio.sleep(INTERVAL)
+                answers = await self._client.run(
+                    is_executing, key, workers=[sent.worker], on_error="ignore"
+                )
+                if not any(answers.values()):
+                    break
+        except (OSError, ClosedClientError):  # the scheduler is lost, and what goes on is not ours
+            pass
+        finally:
+            if self._calls.pop(key, None) is sent:
+                sent.end()
 
     # -- results
 
@@ -261,7 +270,7 @@ class DaskRunner:
         if what == BEGAN:
             sent.began(*details)
         elif what == PROGRESS:
-            sent.call.line.progress(*details)
+            sent.line.progress(*details)
         elif what == ENDED:
             sent.end()
             if sent.is_over:
@@ -273,8 +282,8 @@ class DaskRunner:
             return
         worker = news["worker"]
         for key in news.get("lost-computed-tasks", ()):
-            if key in self._done:
-                self._done[key].computed_again(
+            if (result := self._kept.get(key)) is not None:
+                result.line.computed_again(
                     f"its result was lost with worker {worker}, and computed again"
                 )
         for sent in [*self._calls.values()]:
@@ -283,10 +292,11 @@ class DaskRunner:
 
 
 class _Sent:
-    """A call that a cluster was given."""
+    """A call that a cluster was given; not its arguments, which the cluster keeps for as long."""
 
-    def __init__(self, call: Call) -> None:
-        self.call = call
+    def __init__(self, node: str, line: Line) -> None:
+        self.node = node
+        self.line = line
         self.future: Future | None = None
         self.worker: str | None = None  # on which it runs
         self.is_running = False
@@ -305,7 +315,7 @@ class _Sent:
 
     def began(self, worker: str) -> None:
         self.worker, self.is_running = worker, True
-        self.call.line.placed(worker)
+        self.line.placed(worker)
 
     def end(self) -> None:
         self.is_running = False
@@ -314,7 +324,7 @@ class _Sent:
 
     def outlive(self) -> None:
         self.is_over = True
-        self._ended = self.call.line.outlive()
+        self._ended = self.line.outlive()
 
     def lose(self, worker: str) -> None:
         """Fail the call with its worker."""
@@ -324,11 +334,10 @@ class _Sent:
             self._scope.cancel()
 
     def worker_lost(self, worker: str) -> WorkerLostError:
-        node = self.call.node
         return WorkerLostError(
-            f"the Dask worker {worker} was lost while node {node!r:.60} ran on it\n"
+            f"the Dask worker {worker} was lost while node {self.node!r:.60} ran on it\n"
             f"  help: if it may succeed when tried again, give it NodePolicy(retry=...)",
-            node,
+            self.node,
             worker,
         )
 
