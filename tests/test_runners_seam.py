@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,7 +20,7 @@ from dagron import (
     UnknownRunnerError,
     WorkerLostError,
 )
-from dagron._node_result import NodeResult, lost
+from dagron._node_result import NodeResult, lost, replaced
 from dagron._runner import Call, Lost, Result
 from ways import GUARD, passes
 
@@ -434,3 +435,37 @@ def test_a_lost_result_is_a_node_result() -> None:
     assert (gone.name, gone.status, gone.attempts) == ("a", NodeStatus.COMPLETED, 2)
     with pytest.raises(OSError, match="gone"):
         gone.result  # noqa: B018
+    again = replaced(gone, reason="since")
+    assert (again.reason, again.attempts, gone.reason) == ("since", 2, None)
+    with pytest.raises(OSError, match="gone"):
+        again.result  # noqa: B018
+    assert again == replaced(again)
+    assert again != gone
+    assert gone != record
+    copied = pickle.loads(pickle.dumps(again))
+    assert (copied.name, copied.reason, repr(copied)) == ("a", "since", repr(again))
+    with pytest.raises(OSError, match="gone"):
+        copied.result  # noqa: B018
+
+
+async def test_a_result_that_cannot_be_computed_again_leaves_the_run_its_result(
+    tmp_path: Path,
+) -> None:
+    """Lost, begun again, and not had then either: the node says both, and the report is made."""
+
+    class Again(Keeping):
+        async def run(self, call: Call) -> Any:
+            call.line.computed_again("it was lost with worker w1")
+            return await super().run(call)
+
+    gone = Lost(WorkerLostError("it failed the second time"))
+    result = await ran(Again(fetch=lambda value: gone), {"a": one})
+    assert result["a"].reason == "it was lost with worker w1"
+    with pytest.raises(WorkerLostError, match="the second time"):
+        result["a"].result  # noqa: B018
+    result.save_html(tmp_path / "run.html")
+    assert "it failed the second time" in (tmp_path / "run.html").read_text()
+    again = pickle.loads(pickle.dumps(result))
+    assert repr(again["a"]) == repr(result["a"])
+    assert repr(again) == repr(result)
+    assert again.summary() == result.summary()
