@@ -9,6 +9,7 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from anyio import CancelScope
+from dask import config
 from distributed import Client, Future, KilledWorker
 from distributed.client import ClosedClientError
 
@@ -24,8 +25,8 @@ from dagron.runners._pickles import loaded
 from dagron.runners._travel import packed
 
 AHEAD = 16  # calls per thread of the cluster, most of them in line there, so that it never idles
+WARNING_FROM = "distributed.admin.large-graph-warning-threshold"
 INTERVAL = 1.0  # seconds between two looks at a body that goes on
-LARGE = 1_000_000  # bytes of a call beyond which it goes to a worker, and not by the scheduler
 
 
 class DaskResult(Result):
@@ -158,26 +159,23 @@ class DaskRunner:
         self._calls[key] = sent = _Sent(call.node, call.line)
         call.line.queued()
         try:
-            futures = [result.future for result in results]
-            piece = pickled if len(pickled) < LARGE else await self._scattered(pickled)
-            sent.future = future = self._client.submit(
-                call_there,
-                self._topic.encode(),
-                piece,
-                *futures,
-                key=key,
-                pure=False,
-                priority=int(call.priority),
-                resources=dict(call.resources) or None,
-            )
+            # The call is in the graph, however large it is: data that were scattered to a worker
+            # would be lost with it, and what was computed from them could not be computed again.
+            with config.set({WARNING_FROM: "1 PB"}):
+                sent.future = future = self._client.submit(
+                    call_there,
+                    self._topic.encode(),
+                    pickled,
+                    *(result.future for result in results),
+                    key=key,
+                    pure=False,
+                    priority=int(call.priority),
+                    resources=dict(call.resources) or None,
+                )
             return await self._outcome(key, sent, future)
         except BaseException:
             self._give_up(key, sent)
             raise
-
-    async def _scattered(self, pickled: bytes) -> Future:
-        (future,) = await self._client.scatter([pickled], hash=False)
-        return future
 
     async def _outcome(self, key: str, sent: "_Sent", future: Future) -> Any:
         error = await sent.first(future.exception())
