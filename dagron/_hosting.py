@@ -486,7 +486,7 @@ class Hosting(ABC):
                 self._forget_spare()
             except Exception as bug:
                 raise internal_error(bug) from bug
-            await self.bodies.away.bring_home()
+            await self.bodies.away.bring_home(self._is_late)
             try:
                 return collect(
                     self.scheduler,
@@ -527,6 +527,10 @@ class Hosting(ABC):
         except BaseException:
             self._halt()
             raise
+
+    def _is_late(self) -> bool:
+        """Tell whether the run has no time left to wait for what may never come."""
+        return self._cut is not None or current_time() >= self._deadline
 
     def _wake_up(self) -> None:
         """Let the pacer take its turn: another run has left a slot for this one."""

@@ -103,7 +103,8 @@ class NodeResult(Value, _OpenResult):
     """
 
     __slots__ = ()
-    _fields = _compared = _OpenResult.__slots__
+    _fields: tuple[str, ...] = _OpenResult.__slots__
+    _compared: tuple[str, ...] = _fields
 
     if not TYPE_CHECKING:  # pragma: no branch (the signature is the same, and shown as such)
 

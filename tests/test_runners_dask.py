@@ -301,6 +301,38 @@ async def test_a_result_that_is_lost_is_computed_again(
     assert result.ok
 
 
+async def test_what_the_last_worker_had_is_lost_when_no_other_comes(
+    tmp_path: Path, marks: Marks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node here that needs it fails, and the run ends, after the time that connecting may take.
+
+    A run with a timeout ends with that.
+    """
+    monkeypatch.setattr("dagron.runners._dask.INTERVAL", 0.1)
+    (tmp_path / "own").mkdir()
+    with cluster(tmp_path / "own", workers=1) as own, anyio.fail_after(2 * GUARD):
+
+        async def between() -> None:
+            (worker,) = own.workers.values()
+            worker.kill()
+            await anyio.to_thread.run_sync(worker.wait)
+
+        local = NodePolicy(runner="local")
+        for seconds, limit in ((1.5, None), (30, 2)):
+            on = runner(own.address, timeout=seconds)
+            dag = executor(on, "a>gap a>b gap>b", a=None, gap=local, b=local)
+            tasks = {"a": one, "gap": between, "b": lambda a: a}
+            result = await dag.execute(tasks, timeout=limit)
+            with pytest.raises(WorkerLostError, match="lost with its"):
+                result["a"].result  # noqa: B018
+            if limit is None:
+                assert statuses(result)["b"] == "FAILED"
+                assert "the cluster has had no worker" in str(result["b"].error)
+                own.workers.clear()
+                own.add_worker("another")
+                await anyio.to_thread.run_sync(own.wait_for_workers, 1)
+
+
 async def test_a_scheduler_that_is_lost_ends_the_run(
     tmp_path: Path, marks: Marks, caplog: pytest.LogCaptureFixture
 ) -> None:

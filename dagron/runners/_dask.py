@@ -13,6 +13,7 @@ from dask import config
 from distributed import Client, Future, KilledWorker
 from distributed.client import ClosedClientError
 
+from dagron._away import unless
 from dagron._checks import counted, finite
 from dagron._errors import NotPicklableError, RunnerError, RunnerLostError, WorkerLostError
 from dagron._names import plain
@@ -40,6 +41,11 @@ class DaskResult(Result):
         super().__init__(runner, is_wanted=is_wanted)
         self.future = future
         self.line = line
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether a worker has it."""
+        return self.future.status not in ("lost", "pending")
 
 
 class DaskRunner:
@@ -179,7 +185,7 @@ class DaskRunner:
 
     async def _outcome(self, key: str, sent: "_Sent", future: Future) -> Any:
         error = await sent.first(future.exception())
-        if error is None and future.status == "finished":
+        if error is None and future.status != "cancelled":
             del self._calls[key]
             self._kept[key] = result = DaskResult(
                 self, future, sent.line, is_wanted=not self._keep_remote
@@ -248,15 +254,37 @@ class DaskRunner:
         """Return the values of results that are on the cluster."""
         self._entries.check()
         futures = [result.future for result in results if isinstance(result, DaskResult)]
+        # Not as a list, of which those are left out that failed; nor with errors="raise", which
+        # leaves tasks behind that raise, when it is cancelled.
+        wanted = dict(enumerate(futures))
+        gathering = self._client.gather(wanted, errors="skip")
         try:
-            values: list[Any] = await self._client.gather(futures)
+            values: dict[int, Any] | None = await unless(self._deserted, gathering)
         except Exception as error:
             if self._is_lost():
                 raise self._lost() from error
             if len(futures) > 1:
                 return [(await self.fetch([result]))[0] for result in results]
             return [Lost(_lost_value(futures[0], error))]
-        return values
+        if values is None:
+            why = RunnerError(f"for {self._timeout:g} s the cluster has had no worker")
+            return [Lost(_lost_value(future, why)) for future in futures]
+        for number, future in wanted.items():
+            if values[number] is None and future.status in ("error", "cancelled"):
+                if self._is_lost():
+                    raise self._lost()
+                values[number] = Lost(_lost_value(future, await future.exception()))
+        return [*values.values()]
+
+    async def _deserted(self) -> None:
+        """Return when the cluster has had no worker for as long as it may take to connect."""
+        looks = 0
+        while looks * INTERVAL < self._timeout:
+            await asyncio.sleep(INTERVAL)
+            try:
+                looks = 0 if await self._client.scheduler.ncores() else looks + 1
+            except (OSError, AttributeError):  # the scheduler is lost: what is fetched tells that
+                await asyncio.sleep(self._timeout)
 
     # -- news
 
