@@ -361,6 +361,32 @@ async def test_a_scheduler_that_is_lost_ends_the_run(
     assert cleaned == [True]
 
 
+async def test_runs_that_begin_on_a_lost_scheduler_end(tmp_path: Path) -> None:
+    """While an entered runner looks for it, and when it has given up; not when it is back."""
+    (tmp_path / "own").mkdir()
+    with cluster(tmp_path / "own", workers=1) as own, anyio.fail_after(3 * GUARD):
+        async with runner(own.address, timeout=60) as on, runner(own.address, timeout=1) as short:
+            for each in (on, short):
+                assert (await ran(each, {"a": one})).ok
+            own.scheduler.kill()
+            own.scheduler.wait()
+            for each, statuses_ in ((on, ["connecting"]), (short, ["closing", "closed"])):
+                for status in statuses_:
+                    while each._client.status not in (status, "closed"):  # noqa: ASYNC110
+                        await anyio.sleep(0.01)
+                    with pytest.raises(RunnerLostError, match="is lost") as caught:
+                        await ran(each, {"a": one})
+                    assert caught.value.runner == "big"
+            own.begin_scheduler(own.address.rpartition(":")[2])
+            own.add_worker("another")
+            await anyio.to_thread.run_sync(own.wait_for_workers, 1)
+            while on._client.status != "running":  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            result = await ran(on, {"a": one})
+            assert result["a"].result == 1
+            assert result["a"].place.worker.startswith("tcp://")
+
+
 async def test_a_scheduler_that_is_not_there_ends_the_run_before_it_begins() -> None:
     """Nothing runs, and the error says how to start a cluster."""
     dag = executor(runner("tcp://127.0.0.1:9", timeout=0.5), "", a=None)

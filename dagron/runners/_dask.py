@@ -67,7 +67,8 @@ class DaskRunner:
     The policy's ``resources`` and ``priority`` are passed to Dask. Its own retries are not used: a
     node whose worker is lost while its body runs fails with `WorkerLostError`, and is retried as
     its policy says. A result that is lost with a worker is computed again by Dask, and the node's
-    ``reason`` says so. If the scheduler is lost, the run ends with `RunnerLostError`.
+    ``reason`` says so. If the scheduler is lost, the run ends with `RunnerLostError`. A runner that
+    stays entered uses it again if it is back in time; else it is to be left, and entered again.
 
     A body cannot be stopped by force: one that is cancelled or out of time goes on, unless it asks
     `check_cancelled` or is an ``async def``, and its slot is taken until it ends. `progress` works.
@@ -96,6 +97,7 @@ class DaskRunner:
         self._slots = self._given_slots
         self._client: Any = None
         self._topic = ""
+        self._source: Any = None  # the connection by which news come
         self._calls: dict[str, _Sent] = {}
         self._followers: set[asyncio.Task[None]] = set()
         # Only the runs hold their results: what none of them holds is freed on the workers.
@@ -133,8 +135,15 @@ class DaskRunner:
         threads = sum(worker["nthreads"] for worker in there["workers"].values())
         self._slots = self._given_slots or AHEAD * max(threads, 1)
         self._topic = f"dagron-{urandom(6).hex()}"
-        client.subscribe_topic(self._topic, self._hear)
-        client.subscribe_topic("all", self._hear_of_cluster)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Subscribe to news; anew when the scheduler is another since, which knows nothing of us."""
+        client = self._client
+        if self._source is not client.scheduler_comm:
+            self._source = client.scheduler_comm
+            client.subscribe_topic(self._topic, self._hear)
+            client.subscribe_topic("all", self._hear_of_cluster)
 
     async def __aexit__(
         self,
@@ -146,7 +155,7 @@ class DaskRunner:
         await self._entries.leave()
 
     async def _disconnect(self) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._source = self._client, None, None
         for follower in self._followers:
             follower.cancel()
         await asyncio.gather(*self._followers, return_exceptions=True)
@@ -160,6 +169,9 @@ class DaskRunner:
     async def run(self, call: Call) -> Any:
         """Make the call at a worker, and return its result as one that stays there."""
         self._entries.check()
+        if self._is_lost():
+            raise self._lost(call.node)
+        self._listen()
         pickled, results = packed(call, "asyncio", self._carry)
         key = f"{_prefix(call.function)}-{self._topic}/{call.key}"
         self._calls[key] = sent = _Sent(call.node, call.line)
@@ -179,6 +191,9 @@ class DaskRunner:
                     resources=dict(call.resources) or None,
                 )
             return await self._outcome(key, sent, future)
+        except ClosedClientError as error:
+            self._give_up(key, sent)
+            raise self._lost(call.node) from error
         except BaseException:
             self._give_up(key, sent)
             raise
@@ -253,6 +268,8 @@ class DaskRunner:
     async def fetch(self, results: Sequence[Result]) -> Sequence[Any]:
         """Return the values of results that are on the cluster."""
         self._entries.check()
+        if self._is_lost():
+            raise self._lost()
         futures = [result.future for result in results if isinstance(result, DaskResult)]
         # Not as a list, of which those are left out that failed; nor with errors="raise", which
         # leaves tasks behind that raise, when it is cancelled.
