@@ -220,7 +220,7 @@ def _place(error: BaseException | None) -> str | None:
         if error is None:
             break
         if type(error) is RecordedError:
-            return _recorded_place(error)
+            return _told_place(error.traceback_text)
         traceback = vars(BaseException)["__traceback__"].__get__(error)
         found = None
         for frame in _frames(traceback):
@@ -231,13 +231,24 @@ def _place(error: BaseException | None) -> str | None:
             file = plain(code.co_filename)
             file = file if len(file) <= TEXT else f"...{file[-TEXT:]}"
             return f"{file}:{found.tb_lineno} in {plain(code.co_name)}"
+        if (noted := _noted_place(error)) is not None:
+            return noted
         error = vars(BaseException)["__cause__"].__get__(error)
     return None
 
 
-def _recorded_place(error: RecordedError) -> str | None:
-    """Return the same of an error that a journal tells of, by the last line of its traceback."""
-    found = re.findall(r'^  File "(.*)", line (\d+), in (.*)$', error.traceback_text, re.MULTILINE)
+def _noted_place(error: BaseException) -> str | None:
+    """Return the same of an error that came from a worker: its traceback is in a note."""
+    notes = vars(error).get("__notes__")
+    for note in notes if type(notes) is list else ():
+        if type(note) is str and note.startswith("raised at "):
+            return _told_place(note)
+    return None
+
+
+def _told_place(text: str) -> str | None:
+    """Return the same as a traceback tells it, by its last line."""
+    found = re.findall(r'^  File "(.*)", line (\d+), in (.*)$', text, re.MULTILINE)
     if not found:
         return None
     file, line, function = (plain(part) for part in found[-1])

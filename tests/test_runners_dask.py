@@ -165,6 +165,41 @@ async def test_results_are_freed(there: Cluster, marks: Marks) -> None:
         assert held == [1]  # that of c, which d has
 
 
+async def test_a_node_that_has_failed_keeps_nothing(there: Cluster) -> None:
+    """What it depended on is freed while the run goes on, and no frame of its error leads here."""
+    from distributed import Client
+
+    def fail(a: int) -> None:
+        try:
+            raise OSError("first")
+        except OSError as error:
+            raise ValueError("no") from ExceptionGroup("all", [error, KeyError("other")])
+
+    async with Client(there.address, asynchronous=True, set_as_default=False) as client:
+
+        async def other() -> None:
+            with anyio.fail_after(GUARD):
+                while run.status("b") is not dagron.NodeStatus.FAILED or await count(client):
+                    await anyio.sleep(0.01)
+
+        dag = executor(
+            runner(there.address),
+            "a>b",
+            options={"keep": "leaves"},
+            **dict.fromkeys("ab"),
+            other=NodePolicy(runner="local"),
+        )
+        with anyio.fail_after(GUARD):
+            async with dag.start({"a": one, "b": fail, "other": other}) as run:
+                result = await run.wait()
+    assert statuses(result)["other"] == "COMPLETED"
+    error = result["b"].error
+    assert error.__traceback__ is None
+    assert error.__context__ is None or error.__context__.__traceback__ is None
+    assert "KeyError: 'other'" in "".join(error.__notes__)
+    assert " in fail" in result.summary()
+
+
 @pytest.mark.parametrize("keep", ["all", "leaves"])
 async def test_a_shared_runner_keeps_nothing_of_runs_that_have_ended(
     there: Cluster, keep: str

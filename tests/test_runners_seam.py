@@ -22,6 +22,7 @@ from dagron import (
     WorkerLostError,
 )
 from dagron._node_result import NodeResult, lost, replaced
+from dagron._raised import forget_all_frames
 from dagron._runner import Call, Lost, Result
 from ways import GUARD, passes
 
@@ -530,3 +531,18 @@ async def test_a_result_that_cannot_be_computed_again_leaves_the_run_its_result(
     assert repr(again["a"]) == repr(result["a"])
     assert repr(again) == repr(result)
     assert again.summary() == result.summary()
+
+
+def test_an_error_and_all_that_it_comes_of_let_go_of_their_frames() -> None:
+    """Causes, contexts and members of groups are without a traceback, also in a circle."""
+    errors = [OSError("first"), KeyError("second"), ValueError("last")]
+    for error in errors:
+        with pytest.raises(type(error)):
+            raise error
+    first, second, last = errors
+    last.__cause__ = ExceptionGroup("all", [first])
+    first.__context__ = second
+    second.__context__ = last
+    forget_all_frames(last)
+    assert [error.__traceback__ for error in errors] == [None, None, None]
+    assert last.__cause__.exceptions == (first,)

@@ -17,6 +17,7 @@ from dagron._away import unless
 from dagron._checks import counted, finite
 from dagron._errors import NotPicklableError, RunnerError, RunnerLostError, WorkerLostError
 from dagron._names import plain
+from dagron._raised import forget_all_frames
 from dagron._results import error_text
 from dagron._runner import Call, Line, Lost, Result
 from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried, is_executing
@@ -208,7 +209,9 @@ class DaskRunner:
             return result
         if isinstance(error, Carried):
             sent.is_running = False
-            raise boxed(loaded(error.pickled), sent.node)
+            failure = loaded(error.pickled)
+            forget_all_frames(failure)  # its note tells them
+            raise boxed(failure, sent.node)
         if future.status == "cancelled":
             raise self._cancelled(sent.node, future)
         if isinstance(error, KilledWorker):
