@@ -19,6 +19,7 @@ from dagron import (
     DynamicNodeSpec,
     Edge,
     NodePolicy,
+    NotPicklableError,
     Retry,
     RunnerError,
     RunnerLostError,
@@ -179,7 +180,7 @@ async def test_a_node_that_has_failed_keeps_nothing(there: Cluster) -> None:
 
         async def other() -> None:
             with anyio.fail_after(GUARD):
-                while run.status("b") is not dagron.NodeStatus.FAILED or await count(client):
+                while run.status("b") is not dagron.NodeStatus.FAILED or await count(client):  # noqa: ASYNC110
                     await anyio.sleep(0.01)
 
         dag = executor(
@@ -452,6 +453,29 @@ async def test_a_cancellation_on_the_cluster_is_a_failure(there: Cluster, marks:
     assert isinstance(result["a"].error, RunnerError)
     assert "was cancelled on the Dask cluster" in str(result["a"].error)
     assert result.reason is None
+
+
+class OnlyThere:
+    """What can be unpickled in the process alone where it was made."""
+
+    def __reduce__(self) -> Any:
+        return _made_in, (os.getpid(),)
+
+
+def _made_in(pid: int) -> OnlyThere:
+    if pid != os.getpid():
+        raise OSError("it cannot be made here")
+    return OnlyThere()
+
+
+async def test_a_result_that_cannot_be_loaded_here_is_told_as_that(there: Cluster) -> None:
+    """Nothing is lost with a worker: to ask for it says why it cannot come, others come."""
+    result = await ran(runner(there.address), {"a": OnlyThere, "b": one})
+    assert statuses(result) == {"a": "COMPLETED", "b": "COMPLETED"}
+    assert result["b"].result == 1
+    with pytest.raises(NotPicklableError, match="cannot be unpickled here: OSError") as caught:
+        result["a"].result  # noqa: B018
+    assert (caught.value.node, caught.value.what) == ("a", "its result")
 
 
 # --- slots ---------------------------------------------------------------------------------------

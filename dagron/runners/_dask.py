@@ -12,12 +12,13 @@ from anyio import CancelScope
 from dask import config
 from distributed import Client, Future, KilledWorker
 from distributed.client import ClosedClientError
+from distributed.comm import CommClosedError
 
 from dagron._away import unless
 from dagron._checks import counted, finite
 from dagron._errors import NotPicklableError, RunnerError, RunnerLostError, WorkerLostError
 from dagron._names import plain
-from dagron._raised import forget_all_frames
+from dagron._raised import forget_all_frames, forget_our_frames
 from dagron._results import error_text
 from dagron._runner import Call, Line, Lost, Result
 from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried, is_executing
@@ -34,14 +35,13 @@ INTERVAL = 1.0  # seconds between two looks at a body that goes on
 class DaskResult(Result):
     """A result on a cluster; it is there as long as this object is."""
 
-    __slots__ = ("future", "line")
+    __slots__ = ("future", "line", "node")
 
-    def __init__(
-        self, runner: "DaskRunner", future: Future, line: Line, *, is_wanted: bool
-    ) -> None:
-        super().__init__(runner, is_wanted=is_wanted)
+    def __init__(self, runner: "DaskRunner", future: Future, sent: "_Sent") -> None:
+        super().__init__(runner, is_wanted=not runner._keep_remote)
         self.future = future
-        self.line = line
+        self.node = sent.node
+        self.line = sent.line
 
     @property
     def is_there(self) -> bool:
@@ -139,7 +139,7 @@ class DaskRunner:
         self._listen()
 
     def _listen(self) -> None:
-        """Subscribe to news; anew when the scheduler is another since, which knows nothing of us."""
+        """Subscribe to news; anew when the scheduler is another since, which knows nobody."""
         client = self._client
         if self._source is not client.scheduler_comm:
             self._source = client.scheduler_comm
@@ -203,9 +203,7 @@ class DaskRunner:
         error = await sent.first(future.exception())
         if error is None and future.status != "cancelled":
             del self._calls[key]
-            self._kept[key] = result = DaskResult(
-                self, future, sent.line, is_wanted=not self._keep_remote
-            )
+            self._kept[key] = result = DaskResult(self, future, sent)
             return result
         if isinstance(error, Carried):
             sent.is_running = False
@@ -273,27 +271,29 @@ class DaskRunner:
         self._entries.check()
         if self._is_lost():
             raise self._lost()
-        futures = [result.future for result in results if isinstance(result, DaskResult)]
+        own = [result for result in results if isinstance(result, DaskResult)]
         # Not as a list, of which those are left out that failed; nor with errors="raise", which
         # leaves tasks behind that raise, when it is cancelled.
-        wanted = dict(enumerate(futures))
+        wanted = {number: result.future for number, result in enumerate(own)}
         gathering = self._client.gather(wanted, errors="skip")
         try:
             values: dict[int, Any] | None = await unless(self._deserted, gathering)
         except Exception as error:
             if self._is_lost():
                 raise self._lost() from error
-            if len(futures) > 1:
-                return [(await self.fetch([result]))[0] for result in results]
-            return [Lost(_lost_value(futures[0], error))]
+            if len(own) > 1:
+                return [(await self.fetch([result]))[0] for result in own]
+            forget_our_frames(error)
+            is_there = own[0].is_there and not isinstance(error, CommClosedError)
+            return [Lost((_not_loaded if is_there else _lost_value)(own[0].node, error))]
         if values is None:
             why = RunnerError(f"for {self._timeout:g} s the cluster has had no worker")
-            return [Lost(_lost_value(future, why)) for future in futures]
+            return [Lost(_lost_value(result.node, why)) for result in own]
         for number, future in wanted.items():
             if values[number] is None and future.status in ("error", "cancelled"):
                 if self._is_lost():
                     raise self._lost()
-                values[number] = Lost(_lost_value(future, await future.exception()))
+                values[number] = Lost(_lost_value(own[number].node, await future.exception()))
         return [*values.values()]
 
     async def _deserted(self) -> None:
@@ -420,12 +420,23 @@ def _not_sent(node: str, error: BaseException | None) -> RunnerError:
     )
 
 
-def _lost_value(future: Future, error: BaseException) -> BaseException:
-    node = str(future.key)
+def _lost_value(node: str, error: BaseException) -> BaseException:
     lost = WorkerLostError(
-        f"the result {node:.100} was lost with its Dask worker, and could not be computed again: "
-        f"{error_text(error):.200}\n"
-        f"  help: run it again, or use keep_remote=False"
+        f"the result of node {node!r:.60} was lost with its Dask worker, and could not be computed "
+        f"again: {error_text(error):.200}\n"
+        f"  help: run it again, or use keep_remote=False",
+        node,
     )
     lost.__cause__ = error
     return lost
+
+
+def _not_loaded(node: str, error: BaseException) -> BaseException:
+    failure = NotPicklableError(
+        f"the result of node {node!r:.60} cannot be unpickled here: {error_text(error):.200}\n"
+        f"  help: what it is made of must be installed here, in the versions of the workers",
+        node,
+        "its result",
+    )
+    failure.__cause__ = error
+    return failure
