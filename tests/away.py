@@ -329,7 +329,8 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
     try:
         for number in range(workers):
             there.add_worker(f"w{number}", "--resources", "token=1")
-        there.wait_for_workers(workers)
+        if workers:
+            there.wait_for_workers(workers)
         yield there
     finally:
         there.close()

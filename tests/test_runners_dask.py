@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import anyio
@@ -280,6 +281,20 @@ async def test_a_worker_that_dies_fails_its_node(there: Cluster, marks: Marks) -
     assert error.worker in str(error)
 
 
+def test_a_second_copy_of_a_call_that_is_lost_tells_nothing() -> None:
+    """The place of the node is the worker that was lost, also when another has begun since."""
+    from dagron.runners._dask import _Sent
+
+    line = SimpleNamespace(places=[])
+    line.placed = line.places.append
+    sent = _Sent("a", line)  # type: ignore[arg-type]
+    sent.began("first")
+    sent.lose("first")
+    sent.began("second")
+    assert line.places == ["first"]
+    assert (sent.worker, sent.is_running) == ("first", False)
+
+
 async def test_a_node_whose_worker_died_is_tried_again(there: Cluster, marks: Marks) -> None:
     """By its policy the node completes on another worker; what was done is not done again."""
 
@@ -507,24 +522,47 @@ async def test_a_body_that_goes_on_keeps_its_slot(there: Cluster, marks: Marks) 
     assert marks.is_set("ended")
 
 
-async def test_resources_pass_through(there: Cluster, marks: Marks) -> None:
-    """Each worker has one token: of nodes that take one each, no more run than there are."""
+async def test_resources_pass_through(
+    there: Cluster, marks: Marks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each worker has one token: of nodes that take one each, no more run than there are.
+
+    What no worker has is waited for, and a warning says so, once.
+    """
     from distributed import Client
 
     policy = NodePolicy(resources={"token": 1})
     on = runner(there.address)
     tasks = {f"n{n}": one for n in range(4)}
     assert (await ran(on, tasks, policy=policy)).ok
-    dag = executor(on, "", a=NodePolicy(resources={"unheard": 1}))
+    assert "waits for a worker" not in caplog.text
+    unheard = NodePolicy(resources={"token": 1, "unheard": 2})
+    dag = executor(on, "", a=unheard, b=unheard)
     with anyio.fail_after(GUARD):
-        async with dag.start({"a": one}) as run:
+        async with dag.start({"a": one, "b": one}) as run:
             async with Client(there.address, asynchronous=True, set_as_default=False) as client:
-                while not await client.run_on_scheduler(_unrunnable):  # noqa: ASYNC110
+                while await client.run_on_scheduler(_unrunnable) < 2:  # noqa: ASYNC110
                     await anyio.sleep(0.01)
             run.cancel()
         result = await run.wait()
-    assert statuses(result) == {"a": "CANCELLED"}
+    assert statuses(result) == {"a": "CANCELLED", "b": "CANCELLED"}
     assert result["a"].place.worker is None
+    (record,) = [record for record in caplog.records if "waits for a worker" in record.message]
+    assert (record.levelname, record.run_id, record.node) == ("WARNING", run.id, "a")
+    assert "with the resources token=1, unheard=2, and the Dask cluster" in record.message
+    assert there.address in record.message
+
+
+async def test_a_cluster_without_workers_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node waits for the first one to come, and runs there."""
+    with cluster(tmp_path, workers=0) as own, anyio.fail_after(2 * GUARD):
+        async with executor(runner(own.address), "", a=None).start({"a": one}) as run:
+            while "waits for a worker, and the Dask" not in caplog.text:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            own.add_worker("first")
+        assert (await run.wait())["a"].result == 1
 
 
 def _unrunnable(dask_scheduler: Any) -> int:

@@ -1,6 +1,7 @@
 """DaskRunner: bodies run on a cluster of Dask, and their results stay there."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from os import urandom
@@ -17,6 +18,7 @@ from distributed.comm import CommClosedError
 from dagron._away import unless
 from dagron._checks import counted, finite
 from dagron._errors import NotPicklableError, RunnerError, RunnerLostError, WorkerLostError
+from dagron._logs import WARNING, log
 from dagron._names import plain
 from dagron._raised import forget_all_frames, forget_our_frames
 from dagron._results import error_text
@@ -65,11 +67,12 @@ class DaskRunner:
     with the last node that depends on it, and never comes here. With ``keep_remote=False`` every
     result is fetched as soon as its node is done; other nodes get it from the workers all the same.
 
-    The policy's ``resources`` and ``priority`` are passed to Dask. Its own retries are not used: a
-    node whose worker is lost while its body runs fails with `WorkerLostError`, and is retried as
-    its policy says. A result that is lost with a worker is computed again by Dask, and the node's
-    ``reason`` says so. If the scheduler is lost, the run ends with `RunnerLostError`. A runner that
-    stays entered uses it again if it is back in time; else it is to be left, and entered again.
+    The policy's ``resources`` and ``priority`` are passed to Dask. A node waits for a worker that
+    has them, without a limit, and a warning is logged where none has. Dask's own retries are not
+    used: a node whose worker is lost while its body runs fails with `WorkerLostError`, and is
+    retried as its policy says. A result that is lost with a worker is computed again by Dask, and
+    the node's ``reason`` says so. If the scheduler is lost, the run ends with `RunnerLostError`. A
+    runner that stays entered uses it again if it is back in time; else leave and enter it again.
 
     A body cannot be stopped by force: one that is cancelled or out of time goes on, unless it asks
     `check_cancelled` or is an ``async def``, and its slot is taken until it ends. `progress` works.
@@ -98,6 +101,8 @@ class DaskRunner:
         self._slots = self._given_slots
         self._client: Any = None
         self._topic = ""
+        self._offers: list[dict[str, float]] | None = None  # resources of the workers; or not known
+        self._warned: deque[tuple[str, str]] = deque(maxlen=1000)  # runs, and of what they lack
         self._source: Any = None  # the connection by which news come
         self._calls: dict[str, _Sent] = {}
         self._followers: set[asyncio.Task[None]] = set()
@@ -128,6 +133,7 @@ class DaskRunner:
                 name="dagron",
             )
             there = await client.scheduler.identity(n_workers=-1)
+            self._offers = [worker["resources"] for worker in there["workers"].values()]
         except (OSError, TimeoutError) as error:
             raise RunnerLostError(
                 f"there is no Dask scheduler at {self._address}: {error_text(error):.200}\n"
@@ -173,6 +179,7 @@ class DaskRunner:
         if self._is_lost():
             raise self._lost(call.node)
         self._listen()
+        await self._warn_if_none_has(call)
         pickled, results = packed(call, "asyncio", self._carry)
         key = f"{_prefix(call.function)}-{self._topic}/{call.key}"
         self._calls[key] = sent = _Sent(call.node, call.line)
@@ -198,6 +205,31 @@ class DaskRunner:
         except BaseException:
             self._give_up(key, sent)
             raise
+
+    async def _warn_if_none_has(self, call: Call) -> None:
+        """Tell of a call that will wait for a worker such as the cluster has none: it may come."""
+        if self._offers is None:
+            try:
+                there = await self._client.scheduler.identity(n_workers=-1)
+            except OSError:  # the scheduler is lost, which the call tells
+                return
+            self._offers = [worker["resources"] for worker in there["workers"].values()]
+        needs = call.resources.items()
+        if any(all(offer.get(name, 0) >= need for name, need in needs) for offer in self._offers):
+            return
+        lack = ", ".join(f"{name}={need:g}" for name, need in needs)
+        if (call.run_id, lack) not in self._warned:
+            self._warned.append((call.run_id, lack))
+            log(
+                WARNING,
+                call.run_id,
+                call.node,
+                "node %r waits for a worker%s, and the Dask cluster at %s has none: "
+                "its timeout does not count until it runs",
+                call.node,
+                lack and f" with the resources {lack}",
+                self._address,
+            )
 
     async def _outcome(self, key: str, sent: "_Sent", future: Future) -> Any:
         error = await sent.first(future.exception())
@@ -324,7 +356,10 @@ class DaskRunner:
 
     def _hear_of_cluster(self, event: tuple[float, Any]) -> None:
         news = event[1]
-        if not isinstance(news, dict) or news.get("action") != "remove-worker":
+        action = news.get("action") if isinstance(news, dict) else None
+        if action in ("add-worker", "remove-worker"):
+            self._offers = None
+        if action != "remove-worker":
             return
         worker = news["worker"]
         for key in news.get("lost-computed-tasks", ()):
@@ -360,6 +395,8 @@ class _Sent:
         raise self._loss
 
     def began(self, worker: str) -> None:
+        if self._loss is not None:  # a second copy, which is being taken back
+            return
         self.worker, self.is_running = worker, True
         self.line.placed(worker)
 
@@ -423,7 +460,7 @@ def _not_sent(node: str, error: BaseException | None) -> RunnerError:
 def _lost_value(node: str, error: BaseException) -> BaseException:
     lost = WorkerLostError(
         f"the result of node {node!r:.60} was lost with its Dask worker, and could not be computed "
-        f"again: {error_text(error):.200}\n"
+        f"again: {str(error) if isinstance(error, Carried) else error_text(error):.200}\n"
         f"  help: run it again, or use keep_remote=False",
         node,
     )
