@@ -569,6 +569,21 @@ def _unrunnable(dask_scheduler: Any) -> int:
     return len(dask_scheduler.unrunnable)
 
 
+async def test_the_scheduler_forgets_a_runner_that_was_left(there: Cluster) -> None:
+    """No topic of a run's news stays there."""
+    from distributed import Client
+
+    async with Client(there.address, asynchronous=True, set_as_default=False) as client:
+        async with runner(there.address) as on:
+            assert (await ran(on, {"a": one})).ok
+            assert on._topic in await client.run_on_scheduler(_topics)
+        assert on._topic not in await client.run_on_scheduler(_topics)
+
+
+def _topics(dask_scheduler: Any) -> set[str]:
+    return {name for name in dask_scheduler._broker._topics if name.startswith("dagron-")}
+
+
 # --- whose cluster -------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from os import urandom
 from types import TracebackType
@@ -23,7 +24,7 @@ from dagron._names import plain
 from dagron._raised import forget_all_frames, forget_our_frames
 from dagron._results import error_text
 from dagron._runner import Call, Line, Lost, Result
-from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried, is_executing
+from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried, forget_topic, is_executing
 from dagron.runners._at_dask import call as call_there
 from dagron.runners._entries import Entries, boxed, checked_variables, refuse_trio
 from dagron.runners._pickles import loaded
@@ -169,7 +170,12 @@ class DaskRunner:
         calls, self._calls = self._calls, {}
         for sent in calls.values():
             sent.end()
-        await client._close(fast=client.status != "running")
+        is_there = client.status == "running"
+        if is_there:
+            # Dask has nothing else for it: where that is not so any more, the topic stays.
+            with suppress(OSError, AttributeError, ImportError):
+                await client.run_on_scheduler(forget_topic, self._topic)
+        await client._close(fast=not is_there)
 
     # -- calls
 
