@@ -570,14 +570,21 @@ def _unrunnable(dask_scheduler: Any) -> int:
 
 
 async def test_the_scheduler_forgets_a_runner_that_was_left(there: Cluster) -> None:
-    """No topic of a run's news stays there."""
+    """No topic of a run's news stays there, and nobody who hears of the cluster."""
     from distributed import Client
 
     async with Client(there.address, asynchronous=True, set_as_default=False) as client:
         async with runner(there.address) as on:
             assert (await ran(on, {"a": one})).ok
             assert on._topic in await client.run_on_scheduler(_topics)
+            ours = on._client.id
+            assert ours in await client.run_on_scheduler(_hearers)
         assert on._topic not in await client.run_on_scheduler(_topics)
+        assert ours not in await client.run_on_scheduler(_hearers)
+
+
+def _hearers(dask_scheduler: Any) -> set[str]:
+    return set(dask_scheduler._broker._topics["all"].subscribers)
 
 
 def _topics(dask_scheduler: Any) -> set[str]:

@@ -172,6 +172,7 @@ class DaskRunner:
             sent.end()
         is_there = client.status == "running"
         if is_there:
+            client.unsubscribe_topic("all")  # before it goes: else the scheduler goes on to tell it
             # Dask has nothing else for it: where that is not so any more, the topic stays.
             with suppress(OSError, AttributeError, ImportError):
                 await client.run_on_scheduler(forget_topic, self._topic)
@@ -271,7 +272,8 @@ class DaskRunner:
     def _lost(self, node: str = "") -> RunnerLostError:
         return RunnerLostError(
             f"the Dask scheduler at {self._address} is lost\n"
-            f"  help: start it again, and run again; a journal keeps what was done",
+            f"  help: start it again, enter the runner again, and run again; "
+            f"a journal keeps what was done",
             node,
         )
 
