@@ -1,17 +1,21 @@
 """The bodies of a run that run somewhere else, and the results that stay there."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from anyio import Event, Lock, sleep_forever
+from anyio import CancelScope, Event, Lock, create_task_group, sleep, sleep_forever
 
-from dagron._errors import RunnerLostError, TaskSignatureError
+from dagron._errors import RunnerLostError, TaskSignatureError, WorkerLostError
 from dagron._landing import GROW
-from dagron._node_result import NodeResult, Place, lost, replaced
+from dagron._node_result import LostResult, NodeResult, Place, lost, replaced
 from dagron._policy import LOCAL, NodePolicy
+from dagron._raised import leaves
 from dagron._runner import Call, Lost, Result, Runner, checked_slots, post_of
+
+T = TypeVar("T")
+GLANCE = 0.1  # seconds between two looks whether what a run waits for at its end is still there
 
 
 class Notes(Protocol):
@@ -157,8 +161,11 @@ class Away:
     def _name_of(self, runner: Runner) -> str:
         return next(name for name, other in self.runners.items() if other is runner)
 
-    async def bring_home(self) -> None:
-        """Put the values of what is still away into the results of the nodes, at the run's end."""
+    async def bring_home(self, is_late: Callable[[], bool]) -> None:
+        """Put the values of what is still away into the results of the nodes, at the run's end.
+
+        When it is late, only what is there is waited for, and the rest is lost.
+        """
         waiting: dict[int, list[str]] = {}
         for name, result in self.remote.items():
             record = self._results.get(name)
@@ -169,18 +176,32 @@ class Away:
             else:
                 waiting.setdefault(id(result.runner), []).append(name)
         for names in waiting.values():
+            await self._fetch_home(names, is_late)
+        for name, reason in self.again.items():
+            if name in self._results and not isinstance(self._results[name], LostResult):
+                self._results[name] = replaced(self._results[name], reason=reason)
+
+    async def _fetch_home(self, names: list[str], is_late: Callable[[], bool]) -> None:
+        runner = self.remote[names[0]].runner
+        values: Sequence[Any] | None = None
+        while names and values is None:
+            if is_late():
+                for name in [name for name in names if not self.remote[name].is_there]:
+                    self._put(name, Lost(_not_there(name)))
+                    names.remove(name)
             results = [self.remote[name] for name in names]
-            runner = results[0].runner
+
+            async def in_vain(results: list[Result] = results) -> None:
+                while not is_late() or all(r.is_there for r in results):  # noqa: ASYNC110
+                    await sleep(GLANCE)
+
             try:
-                values = await runner.fetch(results)
+                values = await unless(in_vain, runner.fetch(results)) if results else []
             except RunnerLostError as error:
                 error.runner = error.runner or self._name_of(runner)
                 raise
-            for name, value in zip(names, values, strict=True):
-                self._put(name, value)
-        for name, reason in self.again.items():
-            if name in self._results:
-                self._results[name] = replaced(self._results[name], reason=reason)
+        for name, value in zip(names, values or (), strict=True):
+            self._put(name, value)
 
     def _put(self, name: str, value: Any) -> None:
         record = self._results[name]
@@ -194,6 +215,12 @@ class Away:
         self.remote.pop(name, None)
         self._values.pop(name, None)
         self._turns.pop(name, None)
+
+    def close(self) -> None:
+        """Let go of everything: runners, whose results lead back to here, outlive the run."""
+        for kept in (self.remote, self._values, self._turns, self.again):
+            kept.clear()
+        self._results = {}
 
 
 class _Line:
@@ -244,6 +271,34 @@ class _Line:
             self._note.lingering = outliving
         self._note = None
         return outliving.end
+
+
+async def unless(given_up: Callable[[], Awaitable[object]], awaited: Awaitable[T]) -> T | None:
+    """Return what is awaited, or None if ``given_up`` has returned before."""
+    outcome: T | None = None
+
+    async def watch(scope: CancelScope) -> None:
+        await given_up()
+        scope.cancel()
+
+    try:
+        async with create_task_group() as group:
+            group.start_soon(watch, group.cancel_scope)
+            outcome = await awaited
+            group.cancel_scope.cancel()
+    except BaseExceptionGroup as errors:
+        error = next(leaves(errors))
+        raise error from error.__cause__
+    return outcome
+
+
+def _not_there(name: str) -> WorkerLostError:
+    return WorkerLostError(
+        f"the result of node {name!r:.60} was lost with its worker, and when the run was out of "
+        f"time, or was cut short, no other worker had it\n"
+        f"  help: give the run more time, or its runner keep_remote=False",
+        name,
+    )
 
 
 def refuse_grow(name: str, runner: str) -> TaskSignatureError:

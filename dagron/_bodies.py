@@ -25,6 +25,8 @@ from dagron._slots import Slots
 from dagron._threads import Call, ThreadCall, unboxed
 
 EXPANDER = "the expander of node"
+INPUTS = "fetching what is passed to node"
+OUTPUT = "fetching the result of node"
 
 Attempt: TypeAlias = Callable[..., Awaitable[tuple[Any, float]]]
 
@@ -129,7 +131,8 @@ class Bodies:
         if self._around is not None:
             attempt = partial(self._surrounded, self._around, attempt)
         if self.away.remote:
-            await self.bring(name, policy)
+            limit = None if policy is None else policy.timeout
+            await self.in_time(name, self.bring(name, policy), due(limit), limit, INPUTS)
         if policy is None:
             return await attempt(name, task, *self.arguments(name), None)
         note = self.note(name)
@@ -274,7 +277,8 @@ class Bodies:
         value, seconds = await self.away.run(name, policy, task, arguments, keywords, in_time)
         self._core(self._scheduler.leave_runner, name)
         if isinstance(value, Result) and (value.is_wanted or self._is_needed(name)):
-            value = await self.away.value(name)
+            fetching = self.away.value(name)
+            value = await self.in_time(name, fetching, due(timeout), timeout, OUTPUT)
         return value, seconds
 
     def delay(self, name: str, timeout: float | None) -> None:

@@ -322,6 +322,7 @@ class Hosting(ABC):
         if hasattr(self, "bodies"):
             self._reports.flush_blocked()
             self._reports.end()
+            self.bodies.away.close()
             vars(self.bodies).clear()
             self.growing.close()
             self.drains.close()
@@ -488,7 +489,7 @@ class Hosting(ABC):
                 self._forget_spare()
             except Exception as bug:
                 raise internal_error(bug) from bug
-            await self.bodies.away.bring_home()
+            await self.bodies.away.bring_home(self._is_late)
             try:
                 return collect(
                     self.scheduler,
@@ -529,6 +530,10 @@ class Hosting(ABC):
         except BaseException:
             self._halt()
             raise
+
+    def _is_late(self) -> bool:
+        """Tell whether the run has no time left to wait for what may never come."""
+        return self._cut is not None or current_time() >= self._deadline
 
     def _wake_up(self) -> None:
         """Let the pacer take its turn: another run has left a slot for this one."""

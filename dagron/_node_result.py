@@ -103,7 +103,8 @@ class NodeResult(Value, _OpenResult):
     """
 
     __slots__ = ()
-    _fields = _compared = _OpenResult.__slots__
+    _fields: tuple[str, ...] = _OpenResult.__slots__
+    _compared: tuple[str, ...] = _fields
 
     if not TYPE_CHECKING:  # pragma: no branch (the signature is the same, and shown as such)
 
@@ -119,6 +120,7 @@ class LostResult(NodeResult):
     """Of a node that completed, and whose result was lost since: to ask for it raises ``error``."""
 
     __slots__ = ()
+    _compared = tuple(field for field in NodeResult._fields if field != "result")
 
     if not TYPE_CHECKING:  # pragma: no branch (a field there)
 
@@ -126,20 +128,29 @@ class LostResult(NodeResult):
         def result(self) -> NoReturn:
             raise self.error
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        fields = self._fields
+        return tuple(None if field == "result" else getattr(self, field) for field in fields)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        for field, value in zip(self._fields, state, strict=True):
+            if field != "result":
+                object.__setattr__(self, field, value)
+
     def __repr__(self) -> str:
         return f"<NodeResult of {self.name!r}, whose result is lost: {self.error!r}>"
 
 
 def replaced(record: NodeResult, **fields: Any) -> NodeResult:
-    """Return a record that differs in these fields."""
-    values = dict(zip(record._fields, record.__getstate__(), strict=True))
-    return new_result(**{**values, **fields})
+    """Return a record that differs in these fields; of a lost result, one that is lost as well."""
+    made: NodeResult = type(record).__new__(type(record))
+    state = zip(record._fields, record.__getstate__(), strict=True)
+    made.__setstate__(tuple(fields.get(field, value) for field, value in state))
+    return made
 
 
 def lost(record: NodeResult, error: BaseException) -> NodeResult:
     """Return the record of a node that completed, and whose result is lost."""
-    state = replaced(record, result=None, error=error).__getstate__()
     gone = LostResult.__new__(LostResult)
-    for field, value in zip(record._fields, state, strict=True):
-        vars(_OpenResult)[field].__set__(gone, value)
+    gone.__setstate__(replaced(record, error=error).__getstate__())
     return gone

@@ -50,6 +50,27 @@ def forget_our_frames(error: BaseException) -> None:
     BaseException.with_traceback(error, traceback)
 
 
+def forget_all_frames(error: BaseException) -> None:
+    """Let an error that was unpickled, and those that it comes of, be without tracebacks.
+
+    Where tblib is installed, the frames of such a traceback lead back to those that unpickled it.
+    """
+    stack: list[BaseException | None] = [error]
+    seen = set()
+    while stack:
+        own = stack.pop()
+        if own is None or id(own) in seen:
+            continue
+        seen.add(id(own))
+        BaseException.with_traceback(own, None)
+        stack += (vars(BaseException)[field].__get__(own) for field in ORIGINS)
+        if issubclass(type(own), BaseExceptionGroup):
+            stack += BaseExceptionGroup.exceptions.__get__(own)
+
+
+ORIGINS = ("__cause__", "__context__")
+
+
 def frames_of(error: BaseException) -> TracebackType | None:
     """Return the traceback."""
     # Through the base class: a subclass may have overridden this, and got it wrong.

@@ -116,6 +116,11 @@ class Result:
         self.runner = runner
         self.is_wanted = is_wanted
 
+    @property
+    def is_there(self) -> bool:
+        """Tell whether the value can be had at once; a run that is out of time awaits no other."""
+        return True
+
 
 class RemoteRunner(Runner, Protocol):
     """A runner that returns a `Result` in place of values."""

@@ -224,7 +224,7 @@ def _place(error: BaseException | None) -> str | None:
         if error is None:
             break
         if type(error) is RecordedError:
-            return _recorded_place(error)
+            return _told_place(error.traceback_text)
         traceback = vars(BaseException)["__traceback__"].__get__(error)
         found = None
         for frame in _frames(traceback):
@@ -235,30 +235,38 @@ def _place(error: BaseException | None) -> str | None:
             file = plain(code.co_filename)
             file = file if len(file) <= TEXT else f"...{file[-TEXT:]}"
             return f"{file}:{found.tb_lineno} in {plain(code.co_name)}"
+        if (noted := _noted_place(error)) is not None:
+            return noted
         error = vars(BaseException)["__cause__"].__get__(error)
     return None
 
 
 def _definition(error: BaseException | None) -> str | None:
     """Return where the task or the expander is defined of which an error of ours tells."""
-    if not issubclass(type(error), DagronError):
+    if error is None or not issubclass(type(error), DagronError):
         return None
-    assert error is not None, "it is of a class of ours"
-    # Not ``error.__notes__``: a subclass may have got it wrong.
-    notes = BaseException.__getattribute__(error, "__dict__").get("__notes__", ())
-    if type(error) is RecordedError:
-        notes = error.notes
-    for note in notes if isinstance(notes, (list, tuple)) else ():
-        what, found, place = note.partition(DEFINED_AT) if isinstance(note, str) else ("", "", "")
+    for note in error.notes if type(error) is RecordedError else _notes(error):
+        what, found, place = note.partition(DEFINED_AT)
         if found:
             place = plain(place)
             return f"{plain(what)}{found}{place if len(place) <= TEXT else f'...{place[-TEXT:]}'}"
     return None
 
 
-def _recorded_place(error: RecordedError) -> str | None:
-    """Return the same of an error that a journal tells of, by the last line of its traceback."""
-    found = re.findall(r'^  File "(.*)", line (\d+), in (.*)$', error.traceback_text, re.MULTILINE)
+def _noted_place(error: BaseException) -> str | None:
+    """Return the same of an error that came from a worker: its traceback is in a note."""
+    return next((_told_place(n) for n in _notes(error) if n.startswith("raised at ")), None)
+
+
+def _notes(error: BaseException) -> list[str]:
+    # Not ``error.__notes__``: a subclass may have got it wrong.
+    notes = BaseException.__getattribute__(error, "__dict__").get("__notes__")
+    return [note for note in notes if type(note) is str] if type(notes) is list else []
+
+
+def _told_place(text: str) -> str | None:
+    """Return the same as a traceback tells it, by its last line."""
+    found = re.findall(r'^  File "(.*)", line (\d+), in (.*)$', text, re.MULTILINE)
     if not found:
         return None
     file, line, function = (plain(part) for part in found[-1])

@@ -253,10 +253,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
-        self.scheduler = self._start(
-            "dask_scheduler",
-            *("--host", "127.0.0.1", "--port", "0", "--scheduler-file", self._file),
-        )
+        self.begin_scheduler()
         self.address = self._address()
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -282,6 +279,13 @@ class Cluster:
             )
         self._processes.append(process)
         return process
+
+    def begin_scheduler(self, port: str = "0") -> None:
+        """Begin to start a scheduler: on any port, or on that of one that was killed."""
+        self.scheduler = self._start(
+            "dask_scheduler",
+            *("--host", "127.0.0.1", "--port", port, "--scheduler-file", self._file),
+        )
 
     def _address(self) -> str:
         import json
@@ -325,7 +329,8 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
     try:
         for number in range(workers):
             there.add_worker(f"w{number}", "--resources", "token=1")
-        there.wait_for_workers(workers)
+        if workers:
+            there.wait_for_workers(workers)
         yield there
     finally:
         there.close()

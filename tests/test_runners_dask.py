@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import anyio
@@ -19,6 +20,7 @@ from dagron import (
     DynamicNodeSpec,
     Edge,
     NodePolicy,
+    NotPicklableError,
     Retry,
     RunnerError,
     RunnerLostError,
@@ -165,6 +167,65 @@ async def test_results_are_freed(there: Cluster, marks: Marks) -> None:
         assert held == [1]  # that of c, which d has
 
 
+async def test_a_node_that_has_failed_keeps_nothing(there: Cluster) -> None:
+    """What it depended on is freed while the run goes on, and no frame of its error leads here."""
+    from distributed import Client
+
+    def fail(a: int) -> None:
+        try:
+            raise OSError("first")
+        except OSError as error:
+            raise ValueError("no") from ExceptionGroup("all", [error, KeyError("other")])
+
+    async with Client(there.address, asynchronous=True, set_as_default=False) as client:
+
+        async def other() -> None:
+            with anyio.fail_after(GUARD):
+                while run.status("b") is not dagron.NodeStatus.FAILED or await count(client):  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+
+        dag = executor(
+            runner(there.address),
+            "a>b",
+            options={"keep": "leaves"},
+            **dict.fromkeys("ab"),
+            other=NodePolicy(runner="local"),
+        )
+        with anyio.fail_after(GUARD):
+            async with dag.start({"a": one, "b": fail, "other": other}) as run:
+                result = await run.wait()
+    assert statuses(result)["other"] == "COMPLETED"
+    error = result["b"].error
+    assert error.__traceback__ is None
+    assert error.__context__ is None or error.__context__.__traceback__ is None
+    assert "KeyError: 'other'" in "".join(error.__notes__)
+    assert " in fail" in result.summary()
+
+
+@pytest.mark.parametrize("keep", ["all", "leaves"])
+async def test_a_shared_runner_keeps_nothing_of_runs_that_have_ended(
+    there: Cluster, keep: str
+) -> None:
+    """While the runner stays entered, what its runs have left on the workers is freed."""
+    from distributed import Client
+
+    def fail(b: int) -> None:
+        raise ValueError("no")
+
+    async with (
+        Client(there.address, asynchronous=True, set_as_default=False) as client,
+        runner(there.address) as big,
+    ):
+        for last in (lambda b: b, fail, lambda b: b):
+            await ran(big, {"a": one, "b": lambda a: a, "c": last}, "a>b b>c", keep=keep)
+        with anyio.fail_after(GUARD):
+            while await count(client):  # noqa: ASYNC110 (it is the cluster)
+                await anyio.sleep(0.01)
+        assert not big._calls
+        assert not big._kept
+        assert not big._followers
+
+
 async def count(client: Any) -> int:
     """How many results the workers keep."""
     return len({key for keys in (await client.has_what()).values() for key in keys})
@@ -220,6 +281,20 @@ async def test_a_worker_that_dies_fails_its_node(there: Cluster, marks: Marks) -
     assert error.worker in str(error)
 
 
+def test_a_second_copy_of_a_call_that_is_lost_tells_nothing() -> None:
+    """The place of the node is the worker that was lost, also when another has begun since."""
+    from dagron.runners._dask import _Sent
+
+    line = SimpleNamespace(places=[])
+    line.placed = line.places.append
+    sent = _Sent("a", line)  # type: ignore[arg-type]
+    sent.began("first")
+    sent.lose("first")
+    sent.began("second")
+    assert line.places == ["first"]
+    assert (sent.worker, sent.is_running) == ("first", False)
+
+
 async def test_a_node_whose_worker_died_is_tried_again(there: Cluster, marks: Marks) -> None:
     """By its policy the node completes on another worker; what was done is not done again."""
 
@@ -242,19 +317,29 @@ async def test_a_node_whose_worker_died_is_tried_again(there: Cluster, marks: Ma
     assert marks.count("done") == 1
 
 
-async def test_a_result_that_is_lost_is_computed_again(there: Cluster, marks: Marks) -> None:
-    """A node whose result was on the worker that died runs again, and its reason says so."""
+@pytest.mark.parametrize("megabytes", [0, 2])
+async def test_a_result_that_is_lost_is_computed_again(
+    there: Cluster, marks: Marks, megabytes: int
+) -> None:
+    """A node whose result was on the worker that died runs again, and its reason says so.
+
+    So does one whose call is large, of which Dask does not warn: there is nothing to be done.
+    """
+    from dask import config
+
+    ballast = os.urandom(megabytes * 1_000_000)
 
     def first() -> int:
         marks.add("pid", str(os.getpid()))
-        return 20
+        return 20 + len(ballast[:0])
 
     async def between() -> None:
         pid = int(marks.contents("pid")[0])
         await anyio.to_thread.run_sync(lose, there, pid)
 
     local = NodePolicy(runner="local")
-    with anyio.fail_after(2 * GUARD):
+    warns = {"distributed.admin.large-graph-warning-threshold": "1 MB"}
+    with config.set(warns), anyio.fail_after(2 * GUARD):
         dag = executor(runner(there.address), "a>gap a>b gap>b", a=None, gap=local, b=None)
         tasks = {"a": first, "gap": between, "b": lambda *, a: a + 1}
         result = await dag.execute(tasks)
@@ -265,6 +350,38 @@ async def test_a_result_that_is_lost_is_computed_again(there: Cluster, marks: Ma
     assert "computed again" in result["a"].reason
     assert result["b"].reason is None
     assert result.ok
+
+
+async def test_what_the_last_worker_had_is_lost_when_no_other_comes(
+    tmp_path: Path, marks: Marks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node here that needs it fails, and the run ends, after the time that connecting may take.
+
+    A run with a timeout ends with that.
+    """
+    monkeypatch.setattr("dagron.runners._dask.INTERVAL", 0.1)
+    (tmp_path / "own").mkdir()
+    with cluster(tmp_path / "own", workers=1) as own, anyio.fail_after(2 * GUARD):
+
+        async def between() -> None:
+            (worker,) = own.workers.values()
+            worker.kill()
+            await anyio.to_thread.run_sync(worker.wait)
+
+        local = NodePolicy(runner="local")
+        for seconds, limit in ((1.5, None), (30, 2)):
+            on = runner(own.address, timeout=seconds)
+            dag = executor(on, "a>gap a>b gap>b", a=None, gap=local, b=local)
+            tasks = {"a": one, "gap": between, "b": lambda a: a}
+            result = await dag.execute(tasks, timeout=limit)
+            with pytest.raises(WorkerLostError, match="lost with its"):
+                result["a"].result  # noqa: B018
+            if limit is None:
+                assert statuses(result)["b"] == "FAILED"
+                assert "the cluster has had no worker" in str(result["b"].error)
+                own.workers.clear()
+                own.add_worker("another")
+                await anyio.to_thread.run_sync(own.wait_for_workers, 1)
 
 
 async def test_a_scheduler_that_is_lost_ends_the_run(
@@ -293,6 +410,32 @@ async def test_a_scheduler_that_is_lost_ends_the_run(
     assert caught.value.runner == "big"
     assert own.address in str(caught.value)
     assert cleaned == [True]
+
+
+async def test_runs_that_begin_on_a_lost_scheduler_end(tmp_path: Path) -> None:
+    """While an entered runner looks for it, and when it has given up; not when it is back."""
+    (tmp_path / "own").mkdir()
+    with cluster(tmp_path / "own", workers=1) as own, anyio.fail_after(3 * GUARD):
+        async with runner(own.address, timeout=60) as on, runner(own.address, timeout=1) as short:
+            for each in (on, short):
+                assert (await ran(each, {"a": one})).ok
+            own.scheduler.kill()
+            own.scheduler.wait()
+            for each, statuses_ in ((on, ["connecting"]), (short, ["closing", "closed"])):
+                for status in statuses_:
+                    while each._client.status not in (status, "closed"):  # noqa: ASYNC110
+                        await anyio.sleep(0.01)
+                    with pytest.raises(RunnerLostError, match="is lost") as caught:
+                        await ran(each, {"a": one})
+                    assert caught.value.runner == "big"
+            own.begin_scheduler(own.address.rpartition(":")[2])
+            own.add_worker("another")
+            await anyio.to_thread.run_sync(own.wait_for_workers, 1)
+            while on._client.status != "running":  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            result = await ran(on, {"a": one})
+            assert result["a"].result == 1
+            assert result["a"].place.worker.startswith("tcp://")
 
 
 async def test_a_scheduler_that_is_not_there_ends_the_run_before_it_begins() -> None:
@@ -327,6 +470,29 @@ async def test_a_cancellation_on_the_cluster_is_a_failure(there: Cluster, marks:
     assert result.reason is None
 
 
+class OnlyThere:
+    """What can be unpickled in the process alone where it was made."""
+
+    def __reduce__(self) -> Any:
+        return _made_in, (os.getpid(),)
+
+
+def _made_in(pid: int) -> OnlyThere:
+    if pid != os.getpid():
+        raise OSError("it cannot be made here")
+    return OnlyThere()
+
+
+async def test_a_result_that_cannot_be_loaded_here_is_told_as_that(there: Cluster) -> None:
+    """Nothing is lost with a worker: to ask for it says why it cannot come, others come."""
+    result = await ran(runner(there.address), {"a": OnlyThere, "b": one})
+    assert statuses(result) == {"a": "COMPLETED", "b": "COMPLETED"}
+    assert result["b"].result == 1
+    with pytest.raises(NotPicklableError, match="cannot be unpickled here: OSError") as caught:
+        result["a"].result  # noqa: B018
+    assert (caught.value.node, caught.value.what) == ("a", "its result")
+
+
 # --- slots ---------------------------------------------------------------------------------------
 
 
@@ -356,28 +522,73 @@ async def test_a_body_that_goes_on_keeps_its_slot(there: Cluster, marks: Marks) 
     assert marks.is_set("ended")
 
 
-async def test_resources_pass_through(there: Cluster, marks: Marks) -> None:
-    """Each worker has one token: of nodes that take one each, no more run than there are."""
+async def test_resources_pass_through(
+    there: Cluster, marks: Marks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each worker has one token: of nodes that take one each, no more run than there are.
+
+    What no worker has is waited for, and a warning says so, once.
+    """
     from distributed import Client
 
     policy = NodePolicy(resources={"token": 1})
     on = runner(there.address)
     tasks = {f"n{n}": one for n in range(4)}
     assert (await ran(on, tasks, policy=policy)).ok
-    dag = executor(on, "", a=NodePolicy(resources={"unheard": 1}))
+    assert "waits for a worker" not in caplog.text
+    unheard = NodePolicy(resources={"token": 1, "unheard": 2})
+    dag = executor(on, "", a=unheard, b=unheard)
     with anyio.fail_after(GUARD):
-        async with dag.start({"a": one}) as run:
+        async with dag.start({"a": one, "b": one}) as run:
             async with Client(there.address, asynchronous=True, set_as_default=False) as client:
-                while not await client.run_on_scheduler(_unrunnable):  # noqa: ASYNC110
+                while await client.run_on_scheduler(_unrunnable) < 2:  # noqa: ASYNC110
                     await anyio.sleep(0.01)
             run.cancel()
         result = await run.wait()
-    assert statuses(result) == {"a": "CANCELLED"}
+    assert statuses(result) == {"a": "CANCELLED", "b": "CANCELLED"}
     assert result["a"].place.worker is None
+    (record,) = [record for record in caplog.records if "waits for a worker" in record.message]
+    assert (record.levelname, record.run_id, record.node) == ("WARNING", run.id, "a")
+    assert "with the resources token=1, unheard=2, and the Dask cluster" in record.message
+    assert there.address in record.message
+
+
+async def test_a_cluster_without_workers_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node waits for the first one to come, and runs there."""
+    with cluster(tmp_path, workers=0) as own, anyio.fail_after(2 * GUARD):
+        async with executor(runner(own.address), "", a=None).start({"a": one}) as run:
+            while "waits for a worker, and the Dask" not in caplog.text:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            own.add_worker("first")
+        assert (await run.wait())["a"].result == 1
 
 
 def _unrunnable(dask_scheduler: Any) -> int:
     return len(dask_scheduler.unrunnable)
+
+
+async def test_the_scheduler_forgets_a_runner_that_was_left(there: Cluster) -> None:
+    """No topic of a run's news stays there, and nobody who hears of the cluster."""
+    from distributed import Client
+
+    async with Client(there.address, asynchronous=True, set_as_default=False) as client:
+        async with runner(there.address) as on:
+            assert (await ran(on, {"a": one})).ok
+            assert on._topic in await client.run_on_scheduler(_topics)
+            ours = on._client.id
+            assert ours in await client.run_on_scheduler(_hearers)
+        assert on._topic not in await client.run_on_scheduler(_topics)
+        assert ours not in await client.run_on_scheduler(_hearers)
+
+
+def _hearers(dask_scheduler: Any) -> set[str]:
+    return set(dask_scheduler._broker._topics["all"].subscribers)
+
+
+def _topics(dask_scheduler: Any) -> set[str]:
+    return {name for name in dask_scheduler._broker._topics if name.startswith("dagron-")}
 
 
 # --- whose cluster -------------------------------------------------------------------------------
@@ -450,13 +661,6 @@ async def test_a_task_that_a_worker_cannot_import_is_named(there: Cluster, tmp_p
     error = (await ran(runner(there.address), {"a": only_at_home.task}))["a"].error
     assert isinstance(error, dagron.NotPicklableError)
     assert "only_at_home" in str(error)
-
-
-async def test_a_large_task_goes_to_a_worker_directly(there: Cluster) -> None:
-    """A call of more than a megabyte does not go through the scheduler as part of a graph."""
-    blob = os.urandom(3_000_000)
-    result = await ran(runner(there.address), {"a": lambda: len(blob), "b": lambda a: a}, "a>b")
-    assert result["b"].result == 3_000_000
 
 
 def test_workers_are_processes_of_their_own(there: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,13 +14,15 @@ from dagron import (
     DynamicExecutor,
     NodePolicy,
     NodeStatus,
+    NodeTimeoutError,
     Place,
     Retry,
     RunnerLostError,
     UnknownRunnerError,
     WorkerLostError,
 )
-from dagron._node_result import NodeResult, lost
+from dagron._node_result import NodeResult, lost, replaced
+from dagron._raised import forget_all_frames
 from dagron._runner import Call, Lost, Result
 from ways import GUARD, passes
 
@@ -381,6 +384,66 @@ async def test_a_value_that_is_lost_fails_the_node_that_needs_it_here() -> None:
     assert "whose result is lost" in repr(result["a"])
 
 
+class Waiting(Keeping):
+    """A runner of whose results those that are true are there, and nobody can have others."""
+
+    class Kept(Kept):
+        @property
+        def is_there(self) -> bool:
+            return bool(self.value)
+
+    async def run(self, call: Call) -> Any:
+        return self.Kept(self, (await super().run(call)).value)
+
+    async def fetch(self, results: Sequence[Result]) -> Sequence[Any]:
+        if not all(result.is_there for result in results):
+            await anyio.sleep_forever()
+        return await super().fetch(results)
+
+
+async def test_a_run_that_is_out_of_time_does_not_wait_for_what_is_not_there() -> None:
+    """Its result comes with the values that can be had, and says which are lost."""
+    with anyio.fail_after(GUARD):
+        executor = DynamicExecutor(
+            graph("", a=None, b=None), runners={"there": Waiting()}, runner="there"
+        )
+        result = await executor.execute({"a": one, "b": lambda: 0}, timeout=0.2)
+    assert statuses(result) == {"a": "COMPLETED", "b": "COMPLETED"}
+    assert result["a"].result == 1
+    with pytest.raises(WorkerLostError, match="node 'b' was lost with its worker") as caught:
+        result["b"].result  # noqa: B018
+    assert caught.value.node == "b"
+
+
+async def test_a_run_that_is_cut_short_does_not_wait_for_what_is_not_there() -> None:
+    """Nor does one that was cancelled, where nothing at all can be had."""
+    dag = graph("", a=NodePolicy(runner="there"), b=None)
+    with anyio.fail_after(GUARD):
+        executor = DynamicExecutor(dag, runners={"there": Waiting()})
+        async with executor.start({"a": lambda: 0, "b": anyio.sleep_forever}) as run:
+            await passes()
+            run.cancel()
+        result = await run.wait()
+    assert statuses(result) == {"a": "COMPLETED", "b": "CANCELLED"}
+    assert "whose result is lost" in repr(result["a"])
+
+
+@pytest.mark.parametrize("where", ["there", "local"])
+async def test_what_is_fetched_for_a_node_counts_in_its_timeout(where: str) -> None:
+    """A node whose input cannot be had, or its own result for its expander, is FAILED in time."""
+    policy = NodePolicy(runner=where, timeout=0.1)
+    dag = graph("a>b", a=NodePolicy(runner="there"), b=policy)
+    tasks = {"a": lambda: where == "there", "b": lambda a: 0}
+    expanders = {"b": lambda name, value: None}
+    with anyio.fail_after(GUARD):
+        executor = DynamicExecutor(dag, expanders, runners={"there": Waiting()})
+        result = await executor.execute(tasks, timeout=0.5)
+    error = result["b"].error
+    assert isinstance(error, NodeTimeoutError)
+    what = "the result of" if where == "there" else "what is passed to"
+    assert f"fetching {what} node 'b' took longer than its timeout" in str(error)
+
+
 async def test_a_runner_that_is_lost_at_the_end_ends_the_run() -> None:
     """When the results cannot be fetched any more, RunnerLostError is raised with its name."""
 
@@ -434,3 +497,52 @@ def test_a_lost_result_is_a_node_result() -> None:
     assert (gone.name, gone.status, gone.attempts) == ("a", NodeStatus.COMPLETED, 2)
     with pytest.raises(OSError, match="gone"):
         gone.result  # noqa: B018
+    again = replaced(gone, reason="since")
+    assert (again.reason, again.attempts, gone.reason) == ("since", 2, None)
+    with pytest.raises(OSError, match="gone"):
+        again.result  # noqa: B018
+    assert again == replaced(again)
+    assert again != gone
+    assert gone != record
+    copied = pickle.loads(pickle.dumps(again))
+    assert (copied.name, copied.reason, repr(copied)) == ("a", "since", repr(again))
+    with pytest.raises(OSError, match="gone"):
+        copied.result  # noqa: B018
+
+
+async def test_a_result_that_cannot_be_computed_again_leaves_the_run_its_result(
+    tmp_path: Path,
+) -> None:
+    """Lost, begun again, and not had then either: the node says so, and the report is made."""
+
+    class Again(Keeping):
+        async def run(self, call: Call) -> Any:
+            call.line.computed_again("it was lost with worker w1")
+            return await super().run(call)
+
+    gone = Lost(WorkerLostError("it failed the second time"))
+    result = await ran(Again(fetch=lambda value: gone), {"a": one})
+    assert result["a"].reason is None
+    with pytest.raises(WorkerLostError, match="the second time"):
+        result["a"].result  # noqa: B018
+    result.save_html(tmp_path / "run.html")
+    assert "it failed the second time" in (tmp_path / "run.html").read_text()
+    again = pickle.loads(pickle.dumps(result))
+    assert repr(again["a"]) == repr(result["a"])
+    assert repr(again) == repr(result)
+    assert again.summary() == result.summary()
+
+
+def test_an_error_and_all_that_it_comes_of_let_go_of_their_frames() -> None:
+    """Causes, contexts and members of groups are without a traceback, also in a circle."""
+    errors = [OSError("first"), KeyError("second"), ValueError("last")]
+    for error in errors:
+        with pytest.raises(type(error)):
+            raise error
+    first, second, last = errors
+    last.__cause__ = ExceptionGroup("all", [first])
+    first.__context__ = second
+    second.__context__ = last
+    forget_all_frames(last)
+    assert [error.__traceback__ for error in errors] == [None, None, None]
+    assert last.__cause__.exceptions == (first,)

@@ -161,13 +161,16 @@ def test_what_cannot_travel_is_named() -> None:
         ("the argument 'key'", lambda: made(max, 1, key=lock)),
         ("the context variable 'variable'", lambda: made(one, carry=[variable])),
         ("its result", lambda: made(threading.Lock)),
-        ("its error, Odd: 1 and 2,", lambda: made(fail)),
+        ("its error (Odd: 1 and 2)", lambda: made(fail)),
     ]
     for what, attempt in cases:
         with pytest.raises(NotPicklableError, match="cannot be pickled") as caught:
             attempt()
         assert caught.value.what == what
         assert caught.value.node == "a"
+        help = "write a __reduce__" if what.startswith("its error") else "inside the task"
+        assert help in str(caught.value)
+        assert f"{what}, of type" in str(caught.value)
     variable.reset(token)
 
 

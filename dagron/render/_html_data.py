@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from dagron._history import Removal
-from dagron._node_result import NodeResult
+from dagron._node_result import LostResult, NodeResult
 from dagron._results import ExecutionResult, failed_part
 from dagron._status import FAILED
 from dagron.render._html_text import error_line, reason_text, result_text, traceback_text
@@ -85,7 +85,8 @@ class _Telling:
         if node.reason:
             data["reason"] = reason_text(node.reason)
         data |= self._errors(node)
-        if self._with_results and node.result is not None:
+        is_lost = isinstance(node, LostResult)  # its error says so
+        if self._with_results and not is_lost and node.result is not None:
             data["result"] = result_text(node.result)
         return data | self._neighbours(node.name)
 

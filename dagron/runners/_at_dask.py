@@ -56,6 +56,11 @@ def is_executing(key: str, dask_worker: Any = None) -> bool:
     return state is not None and state in dask_worker.state.all_running_tasks
 
 
+def forget_topic(topic: str, dask_scheduler: Any = None) -> None:
+    """Let the scheduler forget the news of a program that leaves, which it would keep for good."""
+    dask_scheduler._broker._topics.pop(topic, None)
+
+
 def _teller(worker: Any, topic: str, key: str) -> Callable[..., None]:
     def tell(what: str, *details: Any) -> None:
         worker.log_event(topic, [what, key, *details])

@@ -1,40 +1,55 @@
 """DaskRunner: bodies run on a cluster of Dask, and their results stay there."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from os import urandom
 from types import TracebackType
 from typing import Any, Self
-from weakref import finalize
+from weakref import WeakValueDictionary
 
 from anyio import CancelScope
+from dask import config
 from distributed import Client, Future, KilledWorker
+from distributed.client import ClosedClientError
+from distributed.comm import CommClosedError
 
+from dagron._away import unless
 from dagron._checks import counted, finite
 from dagron._errors import NotPicklableError, RunnerError, RunnerLostError, WorkerLostError
+from dagron._logs import WARNING, log
 from dagron._names import plain
+from dagron._raised import forget_all_frames, forget_our_frames
 from dagron._results import error_text
 from dagron._runner import Call, Line, Lost, Result
-from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried, is_executing
+from dagron.runners._at_dask import BEGAN, ENDED, PROGRESS, Carried, forget_topic, is_executing
 from dagron.runners._at_dask import call as call_there
 from dagron.runners._entries import Entries, boxed, checked_variables, refuse_trio
 from dagron.runners._pickles import loaded
 from dagron.runners._travel import packed
 
 AHEAD = 16  # calls per thread of the cluster, most of them in line there, so that it never idles
+WARNING_FROM = "distributed.admin.large-graph-warning-threshold"
 INTERVAL = 1.0  # seconds between two looks at a body that goes on
-LARGE = 1_000_000  # bytes of a call beyond which it goes to a worker, and not by the scheduler
 
 
 class DaskResult(Result):
     """A result on a cluster; it is there as long as this object is."""
 
-    __slots__ = ("future",)
+    __slots__ = ("future", "line", "node")
 
-    def __init__(self, runner: "DaskRunner", future: Future, *, is_wanted: bool) -> None:
-        super().__init__(runner, is_wanted=is_wanted)
+    def __init__(self, runner: "DaskRunner", future: Future, sent: "_Sent") -> None:
+        super().__init__(runner, is_wanted=not runner._keep_remote)
         self.future = future
+        self.node = sent.node
+        self.line = sent.line
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether a worker has it."""
+        return self.future.status not in ("lost", "pending")
 
 
 class DaskRunner:
@@ -53,10 +68,12 @@ class DaskRunner:
     with the last node that depends on it, and never comes here. With ``keep_remote=False`` every
     result is fetched as soon as its node is done; other nodes get it from the workers all the same.
 
-    The policy's ``resources`` and ``priority`` are passed to Dask. Its own retries are not used: a
-    node whose worker is lost while its body runs fails with `WorkerLostError`, and is retried as
-    its policy says. A result that is lost with a worker is computed again by Dask, and the node's
-    ``reason`` says so. If the scheduler is lost, the run ends with `RunnerLostError`.
+    The policy's ``resources`` and ``priority`` are passed to Dask. A node waits for a worker that
+    has them, without a limit, and a warning is logged where none has. Dask's own retries are not
+    used: a node whose worker is lost while its body runs fails with `WorkerLostError`, and is
+    retried as its policy says. A result that is lost with a worker is computed again by Dask, and
+    the node's ``reason`` says so. If the scheduler is lost, the run ends with `RunnerLostError`. A
+    runner that stays entered uses it again if it is back in time; else leave and enter it again.
 
     A body cannot be stopped by force: one that is cancelled or out of time goes on, unless it asks
     `check_cancelled` or is an ``async def``, and its slot is taken until it ends. `progress` works.
@@ -85,9 +102,13 @@ class DaskRunner:
         self._slots = self._given_slots
         self._client: Any = None
         self._topic = ""
+        self._offers: list[dict[str, float]] | None = None  # resources of the workers; or not known
+        self._warned: deque[tuple[str, str]] = deque(maxlen=1000)  # runs, and of what they lack
+        self._source: Any = None  # the connection by which news come
         self._calls: dict[str, _Sent] = {}
         self._followers: set[asyncio.Task[None]] = set()
-        self._done: dict[str, Line] = {}  # of the calls whose results are there
+        # Only the runs hold their results: what none of them holds is freed on the workers.
+        self._kept: WeakValueDictionary[str, DaskResult] = WeakValueDictionary()
 
     @property
     def slots(self) -> int | None:
@@ -113,6 +134,7 @@ class DaskRunner:
                 name="dagron",
             )
             there = await client.scheduler.identity(n_workers=-1)
+            self._offers = [worker["resources"] for worker in there["workers"].values()]
         except (OSError, TimeoutError) as error:
             raise RunnerLostError(
                 f"there is no Dask scheduler at {self._address}: {error_text(error):.200}\n"
@@ -121,8 +143,15 @@ class DaskRunner:
         threads = sum(worker["nthreads"] for worker in there["workers"].values())
         self._slots = self._given_slots or AHEAD * max(threads, 1)
         self._topic = f"dagron-{urandom(6).hex()}"
-        client.subscribe_topic(self._topic, self._hear)
-        client.subscribe_topic("all", self._hear_of_cluster)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Subscribe to news; anew when the scheduler is another since, which knows nobody."""
+        client = self._client
+        if self._source is not client.scheduler_comm:
+            self._source = client.scheduler_comm
+            client.subscribe_topic(self._topic, self._hear)
+            client.subscribe_topic("all", self._hear_of_cluster)
 
     async def __aexit__(
         self,
@@ -134,62 +163,97 @@ class DaskRunner:
         await self._entries.leave()
 
     async def _disconnect(self) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._source = self._client, None, None
         for follower in self._followers:
             follower.cancel()
         await asyncio.gather(*self._followers, return_exceptions=True)
         calls, self._calls = self._calls, {}
         for sent in calls.values():
             sent.end()
-        await client._close(fast=client.status != "running")
+        is_there = client.status == "running"
+        if is_there:
+            client.unsubscribe_topic("all")  # before it goes: else the scheduler goes on to tell it
+            # Dask has nothing else for it: where that is not so any more, the topic stays.
+            with suppress(OSError, AttributeError, ImportError):
+                await client.run_on_scheduler(forget_topic, self._topic)
+        await client._close(fast=not is_there)
 
     # -- calls
 
     async def run(self, call: Call) -> Any:
         """Make the call at a worker, and return its result as one that stays there."""
         self._entries.check()
+        if self._is_lost():
+            raise self._lost(call.node)
+        self._listen()
+        await self._warn_if_none_has(call)
         pickled, results = packed(call, "asyncio", self._carry)
         key = f"{_prefix(call.function)}-{self._topic}/{call.key}"
-        self._calls[key] = sent = _Sent(call)
+        self._calls[key] = sent = _Sent(call.node, call.line)
         call.line.queued()
         try:
-            futures = [result.future for result in results]
-            piece = pickled if len(pickled) < LARGE else await self._scattered(pickled)
-            sent.future = future = self._client.submit(
-                call_there,
-                self._topic.encode(),
-                piece,
-                *futures,
-                key=key,
-                pure=False,
-                priority=int(call.priority),
-                resources=dict(call.resources) or None,
-            )
+            # The call is in the graph, however large it is: data that were scattered to a worker
+            # would be lost with it, and what was computed from them could not be computed again.
+            with config.set({WARNING_FROM: "1 PB"}):
+                sent.future = future = self._client.submit(
+                    call_there,
+                    self._topic.encode(),
+                    pickled,
+                    *(result.future for result in results),
+                    key=key,
+                    pure=False,
+                    priority=int(call.priority),
+                    resources=dict(call.resources) or None,
+                )
             return await self._outcome(key, sent, future)
+        except ClosedClientError as error:
+            self._give_up(key, sent)
+            raise self._lost(call.node) from error
         except BaseException:
             self._give_up(key, sent)
             raise
 
-    async def _scattered(self, pickled: bytes) -> Future:
-        (future,) = await self._client.scatter([pickled], hash=False)
-        return future
+    async def _warn_if_none_has(self, call: Call) -> None:
+        """Tell of a call that will wait for a worker such as the cluster has none: it may come."""
+        if self._offers is None:
+            try:
+                there = await self._client.scheduler.identity(n_workers=-1)
+            except OSError:  # the scheduler is lost, which the call tells
+                return
+            self._offers = [worker["resources"] for worker in there["workers"].values()]
+        needs = call.resources.items()
+        if any(all(offer.get(name, 0) >= need for name, need in needs) for offer in self._offers):
+            return
+        lack = ", ".join(f"{name}={need:g}" for name, need in needs)
+        if (call.run_id, lack) not in self._warned:
+            self._warned.append((call.run_id, lack))
+            log(
+                WARNING,
+                call.run_id,
+                call.node,
+                "node %r waits for a worker%s, and the Dask cluster at %s has none: "
+                "its timeout does not count until it runs",
+                call.node,
+                lack and f" with the resources {lack}",
+                self._address,
+            )
 
     async def _outcome(self, key: str, sent: "_Sent", future: Future) -> Any:
         error = await sent.first(future.exception())
-        if error is None and future.status == "finished":
+        if error is None and future.status != "cancelled":
             del self._calls[key]
-            result = DaskResult(self, future, is_wanted=not self._keep_remote)
-            self._done[key] = sent.call.line
-            finalize(result, self._done.pop, key, None)
+            self._kept[key] = result = DaskResult(self, future, sent)
             return result
         if isinstance(error, Carried):
             sent.is_running = False
-            raise boxed(loaded(error.pickled), sent.call.node)
+            failure = loaded(error.pickled)
+            forget_all_frames(failure)  # its note tells them
+            raise boxed(failure, sent.node)
         if future.status == "cancelled":
-            raise self._cancelled(sent.call.node, future)
+            raise self._cancelled(sent.node, future)
         if isinstance(error, KilledWorker):
             raise sent.worker_lost(str(error.last_worker.address)) from error
-        raise _not_sent(sent.call.node, error)
+        raise _not_sent(sent.node, error)
 
     def _cancelled(self, node: str, future: Future) -> RunnerError:
         """Return what it means that Dask has cancelled a call: its own word for it is no error."""
@@ -208,7 +272,8 @@ class DaskRunner:
     def _lost(self, node: str = "") -> RunnerLostError:
         return RunnerLostError(
             f"the Dask scheduler at {self._address} is lost\n"
-            f"  help: start it again, and run again; a journal keeps what was done",
+            f"  help: start it again, enter the runner again, and run again; "
+            f"a journal keeps what was done",
             node,
         )
 
@@ -225,31 +290,61 @@ class DaskRunner:
 
     async def _follow(self, key: str, sent: "_Sent") -> None:
         """Free the slot of a body that goes on, also if it ended just before it was cancelled."""
-        while key in self._calls and not self._is_lost():
-            await asyncio.sleep(INTERVAL)
-            answers = await self._client.run(
-                is_executing, key, workers=[sent.worker], on_error="ignore"
-            )
-            if not any(answers.values()):
-                break
-        if self._calls.pop(key, None) is sent:
-            sent.end()
+        try:
+            while key in self._calls and not self._is_lost():
+                await asyncio.sleep(INTERVAL)
+                answers = await self._client.run(
+                    is_executing, key, workers=[sent.worker], on_error="ignore"
+                )
+                if not any(answers.values()):
+                    break
+        except (OSError, ClosedClientError):  # the scheduler is lost, and what goes on is not ours
+            pass
+        finally:
+            if self._calls.pop(key, None) is sent:
+                sent.end()
 
     # -- results
 
     async def fetch(self, results: Sequence[Result]) -> Sequence[Any]:
         """Return the values of results that are on the cluster."""
         self._entries.check()
-        futures = [result.future for result in results if isinstance(result, DaskResult)]
+        if self._is_lost():
+            raise self._lost()
+        own = [result for result in results if isinstance(result, DaskResult)]
+        # Not as a list, of which those are left out that failed; nor with errors="raise", which
+        # leaves tasks behind that raise, when it is cancelled.
+        wanted = {number: result.future for number, result in enumerate(own)}
+        gathering = self._client.gather(wanted, errors="skip")
         try:
-            values: list[Any] = await self._client.gather(futures)
+            values: dict[int, Any] | None = await unless(self._deserted, gathering)
         except Exception as error:
             if self._is_lost():
                 raise self._lost() from error
-            if len(futures) > 1:
-                return [(await self.fetch([result]))[0] for result in results]
-            return [Lost(_lost_value(futures[0], error))]
-        return values
+            if len(own) > 1:
+                return [(await self.fetch([result]))[0] for result in own]
+            forget_our_frames(error)
+            is_there = own[0].is_there and not isinstance(error, CommClosedError)
+            return [Lost((_not_loaded if is_there else _lost_value)(own[0].node, error))]
+        if values is None:
+            why = RunnerError(f"for {self._timeout:g} s the cluster has had no worker")
+            return [Lost(_lost_value(result.node, why)) for result in own]
+        for number, future in wanted.items():
+            if values[number] is None and future.status in ("error", "cancelled"):
+                if self._is_lost():
+                    raise self._lost()
+                values[number] = Lost(_lost_value(own[number].node, await future.exception()))
+        return [*values.values()]
+
+    async def _deserted(self) -> None:
+        """Return when the cluster has had no worker for as long as it may take to connect."""
+        looks = 0
+        while looks * INTERVAL < self._timeout:
+            await asyncio.sleep(INTERVAL)
+            try:
+                looks = 0 if await self._client.scheduler.ncores() else looks + 1
+            except (OSError, AttributeError):  # the scheduler is lost: what is fetched tells that
+                await asyncio.sleep(self._timeout)
 
     # -- news
 
@@ -261,7 +356,7 @@ class DaskRunner:
         if what == BEGAN:
             sent.began(*details)
         elif what == PROGRESS:
-            sent.call.line.progress(*details)
+            sent.line.progress(*details)
         elif what == ENDED:
             sent.end()
             if sent.is_over:
@@ -269,12 +364,15 @@ class DaskRunner:
 
     def _hear_of_cluster(self, event: tuple[float, Any]) -> None:
         news = event[1]
-        if not isinstance(news, dict) or news.get("action") != "remove-worker":
+        action = news.get("action") if isinstance(news, dict) else None
+        if action in ("add-worker", "remove-worker"):
+            self._offers = None
+        if action != "remove-worker":
             return
         worker = news["worker"]
         for key in news.get("lost-computed-tasks", ()):
-            if key in self._done:
-                self._done[key].computed_again(
+            if (result := self._kept.get(key)) is not None:
+                result.line.computed_again(
                     f"its result was lost with worker {worker}, and computed again"
                 )
         for sent in [*self._calls.values()]:
@@ -283,10 +381,11 @@ class DaskRunner:
 
 
 class _Sent:
-    """A call that a cluster was given."""
+    """A call that a cluster was given; not its arguments, which the cluster keeps for as long."""
 
-    def __init__(self, call: Call) -> None:
-        self.call = call
+    def __init__(self, node: str, line: Line) -> None:
+        self.node = node
+        self.line = line
         self.future: Future | None = None
         self.worker: str | None = None  # on which it runs
         self.is_running = False
@@ -304,8 +403,10 @@ class _Sent:
         raise self._loss
 
     def began(self, worker: str) -> None:
+        if self._loss is not None:  # a second copy, which is being taken back
+            return
         self.worker, self.is_running = worker, True
-        self.call.line.placed(worker)
+        self.line.placed(worker)
 
     def end(self) -> None:
         self.is_running = False
@@ -314,7 +415,7 @@ class _Sent:
 
     def outlive(self) -> None:
         self.is_over = True
-        self._ended = self.call.line.outlive()
+        self._ended = self.line.outlive()
 
     def lose(self, worker: str) -> None:
         """Fail the call with its worker."""
@@ -324,11 +425,10 @@ class _Sent:
             self._scope.cancel()
 
     def worker_lost(self, worker: str) -> WorkerLostError:
-        node = self.call.node
         return WorkerLostError(
-            f"the Dask worker {worker} was lost while node {node!r:.60} ran on it\n"
+            f"the Dask worker {worker} was lost while node {self.node!r:.60} ran on it\n"
             f"  help: if it may succeed when tried again, give it NodePolicy(retry=...)",
-            node,
+            self.node,
             worker,
         )
 
@@ -365,12 +465,23 @@ def _not_sent(node: str, error: BaseException | None) -> RunnerError:
     )
 
 
-def _lost_value(future: Future, error: BaseException) -> BaseException:
-    node = str(future.key)
+def _lost_value(node: str, error: BaseException) -> BaseException:
     lost = WorkerLostError(
-        f"the result {node:.100} was lost with its Dask worker, and could not be computed again: "
-        f"{error_text(error):.200}\n"
-        f"  help: run it again, or use keep_remote=False"
+        f"the result of node {node!r:.60} was lost with its Dask worker, and could not be computed "
+        f"again: {str(error) if isinstance(error, Carried) else error_text(error):.200}\n"
+        f"  help: run it again, or use keep_remote=False",
+        node,
     )
     lost.__cause__ = error
     return lost
+
+
+def _not_loaded(node: str, error: BaseException) -> BaseException:
+    failure = NotPicklableError(
+        f"the result of node {node!r:.60} cannot be unpickled here: {error_text(error):.200}\n"
+        f"  help: what it is made of must be installed here, in the versions of the workers",
+        node,
+        "its result",
+    )
+    failure.__cause__ = error
+    return failure

@@ -111,12 +111,23 @@ def _blamed(parcel: Parcel, error: BaseException) -> NotPicklableError:
     return not_picklable(parcel.node, "its call", parcel, error)
 
 
-def not_picklable(node: str, what: str, value: Any, error: BaseException) -> NotPicklableError:
+INSIDE = (
+    "open files, locks and connections inside the task, "
+    "or let it run here: NodePolicy(runner='local')"
+)
+REDUCE = (
+    "let its __init__ give all its arguments to super().__init__(), in their order, and hold "
+    "nothing that cannot travel; or write a __reduce__"
+)
+
+
+def not_picklable(
+    node: str, what: str, value: Any, error: BaseException, help: str = INSIDE
+) -> NotPicklableError:
     return NotPicklableError(
         f"node {node!r:.60} cannot run elsewhere: {what}, of type {type(value).__name__}, "
         f"cannot be pickled: {error_text(error):.200}\n"
-        f"  help: open files, locks and connections inside the task, "
-        f"or let it run here: NodePolicy(runner='local')",
+        f"  help: {help}",
         node,
         what,
     )
@@ -272,7 +283,8 @@ def _travelling(error: BaseException, node: str, where: str) -> BaseException:
         if type(loaded(dumped(error))) is not type(error):
             raise TypeError("it comes back as another type")
     except PICKLING as own:
-        failure = not_picklable(node, f"its error, {error_text(error):.200},", error, own)
+        what = f"its error ({error_text(error):.200})"
+        failure = not_picklable(node, what, error, own, REDUCE)
         failure.add_note(f"raised at {where}:\n{trace}")
         return failure
     return error
