@@ -157,6 +157,7 @@ ROOMS = {
         "_process",
         "_at_dask",
         "_dask",
+        "_one_ray",
         "_at_ray",
         "_ray",
         "__init__",

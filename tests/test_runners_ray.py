@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +12,7 @@ import anyio
 import pytest
 
 import dagron
-from away import Marks, dies, missing, one, ray_started
+from away import ROOT, Marks, dies, missing, one, ray_started
 from controls import graph, statuses
 from dagron import DynamicExecutor, NodePolicy, Retry, RunnerError, WorkerLostError
 from ways import GUARD
@@ -124,6 +126,144 @@ async def test_resources_pass_through(marks: Marks) -> None:
                 run.cancel_node("a")
         result = await run.wait()
     assert statuses(result) == {"a": "CANCELLED", "b": "COMPLETED"}
+
+
+# --- the one Ray of a process ------------------------------------------------------------------
+
+
+def own_ray(program: str, folder: Path) -> list[str]:
+    """Return what a program of its own prints, which has no Ray unless a runner starts one."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    path = folder / "program.py"
+    path.write_text(OWN_RAY + program)
+    ran = subprocess.run(
+        [sys.executable, str(path), str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=3 * GUARD,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
+
+
+OWN_RAY = """
+import pathlib, sys
+import anyio, ray
+import dagron
+from away import Marks, holding
+from controls import graph
+from dagron.runners import RayRunner
+
+marks = Marks(pathlib.Path(sys.argv[1]))
+options = {"num_cpus": 1, "log_to_driver": False}
+
+async def ran(task):
+    runners = {"ray": RayRunner(options=options)}
+    executor = dagron.DynamicExecutor(graph("", a=None), runners=runners, runner="ray")
+    try:
+        print((await executor.execute({"a": task}))["a"].result)
+    except dagron.RunnerLostError as error:
+        print(type(error).__name__, error.node)
+"""
+
+
+def test_the_last_runner_shuts_the_ray_down_that_the_first_has_started(tmp_path: Path) -> None:
+    """A run goes on when the runner is left that has started Ray, and then Ray is shut down."""
+    program = """
+async def main():
+    first = RayRunner(options=options)
+    async with anyio.create_task_group() as group:
+        async with first:
+            group.start_soon(ran, holding(marks))
+            await marks.reached("began")
+        marks.set("go")
+    print(ray.is_initialized())
+
+anyio.run(main)
+"""
+    assert own_ray(program, tmp_path) == ["held", "False"]
+
+
+def test_a_ray_that_is_shut_down_meanwhile_ends_the_run(tmp_path: Path) -> None:
+    """The run raises RunnerLostError, which names a node, and no other Ray is started for it."""
+    program = """
+async def main():
+    async with anyio.create_task_group() as group:
+        group.start_soon(ran, holding(marks))
+        await marks.reached("began")
+        ray.shutdown()
+    print(ray.is_initialized())
+
+anyio.run(main)
+"""
+    assert own_ray(program, tmp_path) == ["RunnerLostError", "a", "False"]
+
+
+class FakeRay:
+    """Stands for `ray`: one at a time in a process."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.is_here = False
+
+    def is_initialized(self) -> bool:
+        return self.is_here
+
+    def init(self, address: str | None) -> None:
+        self.number, self.is_here = self.number + 1, True
+
+    def shutdown(self) -> None:
+        self.is_here = False
+
+    def get_node_id(self) -> str:
+        return str(self.number)
+
+    get_job_id = get_node_id
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    from dagron.runners import _one_ray
+
+    fake = FakeRay()
+    monkeypatch.setattr(_one_ray, "ray", fake)
+    monkeypatch.setattr(_one_ray, "get_runtime_context", lambda: fake)
+    return fake
+
+
+def test_who_joins_a_ray_that_a_runner_has_started_keeps_it(fake: FakeRay) -> None:
+    """It is there until all have left who have joined, and the next one starts another."""
+    from dagron.runners._one_ray import join, leave
+
+    here = join(None, {})
+    assert join(None, {}) == here
+    leave(here)
+    assert fake.is_here
+    leave(here)
+    assert not fake.is_here
+    assert join(None, {}) != here
+
+
+def test_a_ray_of_the_program_is_never_shut_down(fake: FakeRay) -> None:
+    """Neither one that was there before, nor one that took the place of a runner's own."""
+    from dagron.runners._one_ray import join, leave
+
+    fake.init(None)
+    leave(join(None, {}))
+    assert fake.is_here
+    fake.shutdown()
+    ours = join(None, {})
+    fake.shutdown()
+    fake.init(None)
+    leave(ours)
+    assert fake.is_here
 
 
 async def test_a_task_that_a_worker_cannot_import_is_named(tmp_path: Path) -> None:
