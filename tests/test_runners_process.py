@@ -1,10 +1,12 @@
 """ProcessRunner: processes that are killed, end by themselves, and leave nothing behind."""
 
+import contextvars
 import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
@@ -123,6 +125,66 @@ async def test_what_a_lost_worker_has_started_holds_nothing_up() -> None:
     error = (await ran({"a": fork_and_die}))["a"].error
     assert isinstance(error, WorkerLostError)
     assert error.exit_code == 4
+
+
+def return_from_fork() -> str:
+    pid = os.fork()
+    if not pid:
+        dagron.progress(1, note="of the child")
+        return "the child's"
+    return f"exit code {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+
+def exit_from_fork() -> str:
+    pid = os.fork()
+    if not pid:
+        sys.exit(3)
+    return f"exit code {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+
+def raise_from_fork() -> str:
+    pid = os.fork()
+    if not pid:
+        raise ValueError("of the child")
+    return f"exit code {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+
+@pytest.mark.parametrize(
+    ("task", "code"), [(return_from_fork, 0), (exit_from_fork, 3), (raise_from_fork, 1)]
+)
+async def test_a_child_that_a_body_forks_ends_with_it(task: Callable[[], str], code: int) -> None:
+    """It does not answer for its parent, nor serve: the nodes have their own outcomes."""
+    events: list[Any] = []
+    tasks = {"a": task, "b": lambda: "b's own", "c": lambda: "c's own"}
+    result = await ran(tasks, "a>b b>c", observers=[events.append])
+    assert result["a"].result == f"exit code {code}"
+    assert (result["b"].result, result["c"].result) == ("b's own", "c's own")
+    assert "node_progress" not in {event.kind for event in events}
+
+
+async def test_the_progress_of_a_thread_that_was_left_is_not_that_of_the_next_node() -> None:
+    """What a thread reports when its body has ended is dropped."""
+    events: list[Any] = []
+
+    def leave_a_thread() -> None:
+        context = contextvars.copy_context()
+        threading.go, threading.gone = threading.Event(), threading.Event()  # type: ignore[attr-defined]
+
+        def report() -> None:
+            threading.go.wait()  # type: ignore[attr-defined]
+            context.run(dagron.progress, 1, note="of the thread")
+            threading.gone.set()  # type: ignore[attr-defined]
+
+        threading.Thread(target=report, daemon=True).start()
+
+    def let_it_report() -> None:
+        threading.go.set()  # type: ignore[attr-defined]
+        threading.gone.wait()  # type: ignore[attr-defined]
+        dagron.progress(1, note="its own")
+
+    await ran({"a": leave_a_thread, "b": let_it_report}, "a>b", observers=[events.append])
+    told = [(event.node, event.note) for event in events if event.kind == "node_progress"]
+    assert told == [("b", "its own")]
 
 
 # --- processes that are killed -----------------------------------------------------------------
