@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 import dagron
-from away import ROOT, VARIABLE, Marks, dies, holding, is_alive, missing, one
+from away import ROOT, VARIABLE, Homebound, Marks, dies, holding, is_alive, missing, one
 from controls import graph, statuses
 from dagron import DynamicExecutor, NodePolicy, Retry, WorkerLostError
 from ways import GUARD
@@ -335,6 +335,60 @@ async def test_a_module_that_is_missing_there_is_named(tmp_path: Path) -> None:
     error = (await ran({"a": only_here.task}))["a"].error
     assert isinstance(error, dagron.NotPicklableError)
     assert "only_here" in str(error)
+
+
+# --- values ------------------------------------------------------------------------------------
+
+
+async def test_a_result_that_cannot_be_loaded_here_fails_its_node() -> None:
+    """It is FAILED with what the attempt has raised, and its process goes on."""
+    pid = os.getpid()
+    result = await ran({"a": os.getpid, "b": lambda a: Homebound(pid), "c": os.getpid}, "a>b a>c")
+    error = result["b"].error
+    assert isinstance(error, dagron.NotPicklableError)
+    assert (error.node, error.what) == ("b", "its result")
+    assert "its result cannot be loaded here: LookupError: not in this process" in str(error)
+    assert result["a"].result == result["c"].result
+
+
+async def test_an_error_that_cannot_be_loaded_here_fails_its_node() -> None:
+    """It is FAILED with that, and its process goes on."""
+    pid = os.getpid()
+
+    def fail() -> None:
+        raise ValueError(Homebound(pid))
+
+    result = await ran({"a": os.getpid, "b": fail, "c": os.getpid}, "a>b a>c")
+    error = result["b"].error
+    assert isinstance(error, dagron.NotPicklableError)
+    assert (error.node, error.what) == ("b", "its error")
+    assert result["a"].result == result["c"].result
+
+
+class Seen:
+    """Tells, when it comes back, in which threads it was pickled and loaded."""
+
+    def __reduce__(self) -> Any:
+        return _seen, (threading.get_ident(),)
+
+
+def _seen(pickled_in: int) -> tuple[int, int]:
+    return pickled_in, threading.get_ident()
+
+
+async def test_large_values_are_pickled_and_loaded_beside_the_event_loop() -> None:
+    """Those of 2 MB in another thread, whose work the loop does not wait for; small ones in it."""
+    here, blob, seen = threading.get_ident(), bytes(2_000_000), Seen()
+    result = await ran(
+        {
+            "small": lambda: Seen(),
+            "large": lambda: [Seen(), blob],
+            "given": lambda: (seen, blob)[0],
+        }
+    )
+    assert result["small"].result[1] == here
+    assert result["large"].result[0][1] != here
+    assert result["given"].result[0] != here
 
 
 # --- mistakes ------------------------------------------------------------------------------------

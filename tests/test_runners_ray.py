@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import dagron
-from away import ROOT, Marks, dies, missing, one, ray_started
+from away import ROOT, Homebound, Marks, dies, missing, one, ray_started
 from controls import graph, statuses
 from dagron import DynamicExecutor, NodePolicy, Retry, RunnerError, WorkerLostError
 from ways import GUARD
@@ -276,6 +276,29 @@ async def test_a_task_that_a_worker_cannot_import_is_named(tmp_path: Path) -> No
     error = (await ran(runner(), {"a": only_in_the_driver.task}))["a"].error
     assert isinstance(error, dagron.NotPicklableError)
     assert (error.node, "only_in_the_driver" in str(error)) == ("a", True)
+
+
+async def test_a_result_that_cannot_be_loaded_here_is_lost_here() -> None:
+    """Nodes at Ray get it; to ask for it here raises what the attempt to load it has raised."""
+    pid = os.getpid()
+    result = await ran(runner(), {"a": lambda: Homebound(pid), "b": lambda a: a.pid}, "a>b")
+    assert result["b"].result == pid
+    with pytest.raises(dagron.NotPicklableError, match="cannot be loaded here") as caught:
+        result["a"].result  # noqa: B018
+    assert (caught.value.node, caught.value.what) == ("a", "its result")
+    assert "LookupError: not in this process" in str(caught.value)
+
+
+async def test_an_error_that_cannot_be_loaded_here_fails_its_node() -> None:
+    """It is FAILED with that."""
+    pid = os.getpid()
+
+    def fail() -> None:
+        raise ValueError(Homebound(pid))
+
+    error = (await ran(runner(), {"a": fail}))["a"].error
+    assert isinstance(error, dagron.NotPicklableError)
+    assert (error.node, error.what) == ("a", "its error")
 
 
 def test_it_says_that_it_needs_asyncio() -> None:

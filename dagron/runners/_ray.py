@@ -26,9 +26,15 @@ from dagron._results import error_text
 from dagron._runner import Call, Lost, Result
 from dagron.runners._at_ray import Outcome, Pickler
 from dagron.runners._at_ray import call as call_there
-from dagron.runners._entries import Entries, boxed, checked_variables, refuse_trio
+from dagron.runners._entries import (
+    Entries,
+    boxed,
+    checked_variables,
+    loaded_here,
+    not_loaded,
+    refuse_trio,
+)
 from dagron.runners._one_ray import Session, join, leave, session
-from dagron.runners._pickles import loaded
 from dagron.runners._travel import packed
 
 INTERVAL = 1.0  # seconds between two looks whether Ray is still there
@@ -38,11 +44,12 @@ DEAD = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
 class RayResult(Result):
     """A result at Ray; it is there as long as this object is."""
 
-    __slots__ = ("reference",)
+    __slots__ = ("node", "reference")
 
-    def __init__(self, runner: "RayRunner", reference: Any, *, is_wanted: bool) -> None:
+    def __init__(self, runner: "RayRunner", reference: Any, node: str, *, is_wanted: bool) -> None:
         super().__init__(runner, is_wanted=is_wanted)
         self.reference = reference
+        self.node = node
 
 
 class RayRunner:
@@ -201,26 +208,24 @@ class RayRunner:
                 raise
         call.line.placed(outcome.worker)
         if outcome.error is not None:
-            raise boxed(loaded(outcome.error), call.node)
+            raise boxed(loaded_here(outcome.error, call.node, "its error"), call.node)
         call.line.took(outcome.seconds)
-        return RayResult(self, value, is_wanted=not self._keep_remote)
+        return RayResult(self, value, call.node, is_wanted=not self._keep_remote)
 
     # -- results
 
     async def fetch(self, results: Sequence[Result]) -> Sequence[Any]:
         """Return the values of results that are at Ray."""
         self._entries.check()
+        own = [result for result in results if isinstance(result, RayResult)]
         with self._while_it_lasts():
             values = await asyncio.gather(
-                *(
-                    asyncio.wrap_future(result.reference.future())
-                    for result in results
-                    if isinstance(result, RayResult)
-                ),
+                *(asyncio.wrap_future(result.reference.future()) for result in own),
                 return_exceptions=True,
             )
         return [
-            Lost(_failure("", value)) if isinstance(value, RayError) else value for value in values
+            Lost(_failure(result.node, value)) if isinstance(value, RayError) else value
+            for result, value in zip(own, values, strict=True)
         ]
 
 
@@ -239,6 +244,8 @@ def _failure(node: str, error: RayError) -> RunnerError:
             f"  help: if it may succeed when tried again, give it NodePolicy(retry=...)",
             node,
         )
+    if isinstance(error, RaySystemError) and isinstance(error.client_exc, Exception):
+        return not_loaded(node, "its result", error.client_exc)
     if isinstance(error, (LocalRayletDiedError, RaySystemError)):
         return _lost(node, f": {error_text(error):.200}")
     if isinstance(error, TaskCancelledError):
