@@ -12,10 +12,11 @@ import anyio
 import pytest
 
 import dagron
-from away import ROOT, Homebound, Marks, dies, missing, one, ray_started
+from away import ROOT, Homebound, Marks, dies, holding, missing, one, ray_started
 from controls import graph, statuses
 from dagron import DynamicExecutor, NodePolicy, Retry, RunnerError, WorkerLostError
-from ways import GUARD
+from dagron._runner import Call
+from ways import GUARD, passes
 
 pytestmark = missing("ray")
 
@@ -126,6 +127,60 @@ async def test_resources_pass_through(marks: Marks) -> None:
                 run.cancel_node("a")
         result = await run.wait()
     assert statuses(result) == {"a": "CANCELLED", "b": "COMPLETED"}
+
+
+class Told:
+    """A line from a call, which notes what it hears in a list for several calls."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+        self.is_placed = anyio.Event()
+
+    def queued(self) -> None:
+        self.log.append(f"{self.name} queued")
+
+    def placed(self, worker: str) -> None:
+        self.log.append(f"{self.name} placed")
+        self.is_placed.set()
+
+    def took(self, seconds: float) -> None:
+        assert seconds >= 0
+
+
+async def test_a_call_tells_when_its_body_begins(marks: Marks) -> None:
+    """In line for processors that another body has, it is queued, and no time of it counts."""
+    log: list[str] = []
+    first, second = Told("a", log), Told("b", log)
+
+    def call(line: Any, function: Any) -> Call:
+        return Call(function, (), {}, "run", line.name, 1, {"CPU": 2}, 0, None, line)
+
+    with anyio.fail_after(2 * GUARD):
+        async with runner() as on, anyio.create_task_group() as group:
+            group.start_soon(on.run, call(first, holding(marks)))
+            await first.is_placed.wait()
+            group.start_soon(on.run, call(second, one))
+            await passes()
+            log.append("a ends")
+            marks.set("go")
+    assert log == ["a queued", "a placed", "b queued", "a ends", "b placed"]
+
+
+async def test_what_no_machine_has_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Once in a run for each resource; the nodes wait, for a machine may come that has it."""
+    lacking = NodePolicy(resources={"unheard": 1})
+    both = NodePolicy(resources={"unheard": 1, "CPU": 64})
+    dag = executor(runner(slots=4), "", a=lacking, b=lacking, c=both, d=None)
+    with anyio.fail_after(GUARD):
+        async with dag.start(dict.fromkeys("abcd", one)) as run:
+            async for _ in run.completed():
+                for name in "abc":
+                    run.cancel_node(name)
+    told = sorted(record.getMessage().partition("waits at ")[2] for record in caplog.records)
+    assert told == [
+        "Ray for 1 of the resource 'unheard', of which no machine has more than 0",
+        "Ray for 64 of the resource 'CPU', of which no machine has more than 2",
+    ]
 
 
 # --- the one Ray of a process ------------------------------------------------------------------
@@ -307,7 +362,9 @@ def test_it_says_that_it_needs_asyncio() -> None:
         executor(runner(), "", a=None).execute_sync({"a": one}, backend="trio")
 
 
-@pytest.mark.parametrize("options", [{"address": 5}, {"slots": 0}, {"carry": ["x"]}])
+@pytest.mark.parametrize(
+    "options", [{"address": 5}, {"address": "ray://x"}, {"slots": 0}, {"carry": ["x"]}]
+)
 def test_wrong_arguments_are_refused(options: dict[str, Any]) -> None:
     """What cannot be is refused where it is written."""
     with pytest.raises((TypeError, ValueError), match=r"help:"):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import inf
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from ray.exceptions import (
 
 from dagron._checks import counted
 from dagron._errors import NotPicklableError, RunnerError, RunnerLostError, WorkerLostError
+from dagron._logs import WARNING, log
 from dagron._results import error_text
 from dagron._runner import Call, Lost, Result
 from dagron.runners._at_ray import Outcome, Pickler
@@ -37,6 +39,8 @@ from dagron.runners._entries import (
 from dagron.runners._one_ray import Session, join, leave, session
 from dagron.runners._travel import packed
 
+LACKING = "node %r waits at Ray for %g of the resource %r, of which no machine has more than %g"
+RUNS = 100  # of which it is known what their nodes need
 INTERVAL = 1.0  # seconds between two looks whether Ray is still there
 DEAD = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
 
@@ -63,15 +67,15 @@ class RayRunner:
 
     Each body takes ``num_cpus`` processors and ``num_gpus`` GPUs. The policy's ``resources`` say
     something else for a node: ``{"CPU": 2, "GPU": 1, "disk": 0.5}``, where all but the first two
-    are resources that Ray was started with.
+    are resources that Ray was started with; calls that need what is taken wait, and of what no
+    machine has the logger ``dagron`` warns. A node's timeout counts from when its body begins.
 
     A result stays at Ray and is passed on, fetched and freed as by a `DaskRunner`, and so are
     ``keep_remote`` and ``carry``. Ray computes none again: a node that needs one that is lost fails
     with `WorkerLostError`, and so does a node whose worker is lost. If somebody shuts Ray down
-    meanwhile, the run ends with `RunnerLostError`. A body that is cancelled or out
-    of time is killed with its worker. The worker of a node is known when its body has ended.
-    `progress` tells nothing there, and `check_cancelled` never raises. It works on asyncio, and on
-    uvloop.
+    meanwhile, the run ends with `RunnerLostError`. A body that is cancelled or out of time is
+    killed with its worker. `progress` tells nothing there, and `check_cancelled` never raises. It
+    works on asyncio, and on uvloop, in a program on a machine of the cluster.
 
     It is entered and left as a `ProcessRunner` is. Raises `TypeError` or `ValueError` that name the
     parameter; entering raises `RunnerError` on trio, and `RunnerLostError` if there is no Ray.
@@ -93,6 +97,11 @@ class RayRunner:
                 f"address is that of a Ray cluster, or None, not {address!r:.60}\n"
                 f"  help: write RayRunner('auto'), or RayRunner() to start Ray here"
             )
+        if address is not None and address.startswith("ray://"):
+            raise ValueError(
+                f"address={address!r:.60} is that of a Ray Client, which has no news of its tasks\n"
+                f"  help: run the program on a machine of the cluster: RayRunner('auto')"
+            )
         self._address = address
         self._needs = {"CPU": num_cpus, "GPU": num_gpus}
         self._given_slots = None if slots is None else counted("slots", slots)
@@ -103,6 +112,7 @@ class RayRunner:
         self._slots = self._given_slots
         self._session: Session | None = None
         self._task: Any = None
+        self._known_needs: dict[str, dict[str, float]] = {}  # the largest, by run and resource
         self._watcher: asyncio.Task[None]
         self._scopes: set[CancelScope] = set()  # of what waits for Ray
 
@@ -128,7 +138,7 @@ class RayRunner:
                 f"  help: leave the address out to start one here, or type: ray start --head"
             ) from error
         self._slots = self._given_slots or max(1, int(cpus))
-        self._task = ray.remote(max_retries=0, num_returns=2)(call_there)
+        self._task = ray.remote(max_retries=0, num_returns="streaming")(call_there)
         self._watcher = asyncio.create_task(self._watch())
 
     def _join(self) -> float:
@@ -187,30 +197,52 @@ class RayRunner:
         self._entries.check()
         pickled, results = packed(call, "asyncio", self._carry, Pickler)
         needs = {**self._needs, **call.resources}
-        task = self._task.options(
-            num_cpus=needs.pop("CPU"),
-            num_gpus=needs.pop("GPU"),
-            resources=needs or None,
-            name=f"{getattr(call.function, '__name__', 'task')}: {call.node}",
-        )
+        call.line.queued()
         with self._while_it_lasts(call.node):
-            ending, value = task.remote(pickled, *(result.reference for result in results))
-            waiting = asyncio.wrap_future(ending.future())
+            await self._warn_of_needs(call, needs)
+            options = self._options_of(call, needs)
+            news = options.remote(pickled, *(result.reference for result in results))
             try:
-                outcome: Outcome = await waiting
+                call.line.placed(await (await anext(news)))
+                await news.completed()
+                outcome: Outcome = await next(news)
+                value = next(news)  # which is there: anext() would fetch it, to wait for it
             except RayError as error:
                 raise _failure(call.node, error) from error
             except BaseException:
                 # Once, and by force: a second cancel, of a task that has ended by then, makes Ray
                 # abort the program ("Tried to complete task that was not pending").
                 if not self._is_lost():
-                    ray.cancel(ending, force=True)
+                    ray.cancel(news, force=True)
                 raise
-        call.line.placed(outcome.worker)
         if outcome.error is not None:
             raise boxed(loaded_here(outcome.error, call.node, "its error"), call.node)
         call.line.took(outcome.seconds)
         return RayResult(self, value, call.node, is_wanted=not self._keep_remote)
+
+    def _options_of(self, call: Call, needs: Mapping[str, float]) -> Any:
+        others = {name: amount for name, amount in needs.items() if name not in ("CPU", "GPU")}
+        return self._task.options(
+            num_cpus=needs["CPU"],
+            num_gpus=needs["GPU"],
+            resources=others or None,
+            name=f"{getattr(call.function, '__name__', 'task')}: {call.node}",
+        )
+
+    async def _warn_of_needs(self, call: Call, needs: Mapping[str, float]) -> None:
+        """Warn, once in a run, of resources that no machine of Ray has: such calls wait."""
+        known = self._known_needs.setdefault(call.run_id, {})
+        while len(self._known_needs) > RUNS:
+            del self._known_needs[next(iter(self._known_needs))]
+        if all(amount <= known.get(name, 0) for name, amount in needs.items()):
+            return
+        machines = await to_thread.run_sync(ray.nodes)
+        for name, amount in needs.items():
+            if amount > known.get(name, 0):
+                most = max(machine["Resources"].get(name, 0) for machine in machines)
+                known[name] = amount if amount <= most else inf
+                if amount > most:
+                    log(WARNING, call.run_id, call.node, LACKING, call.node, amount, name, most)
 
     # -- results
 
