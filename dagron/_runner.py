@@ -121,7 +121,10 @@ class RemoteRunner(Runner, Protocol):
     """A runner that returns a `Result` in place of values."""
 
     async def fetch(self, results: Sequence[Result]) -> Sequence[Any]:
-        """Return the values; in place of one that is lost, a `Lost`."""
+        """Return the values, in order; in place of one that is lost, a `Lost`.
+
+        What this raises stands for all of them; but `RunnerLostError` ends the run.
+        """
 
 
 class Lost:

@@ -150,8 +150,8 @@ ROOMS = {
         "__init__",
     ),
     "runners": (
-        "_entries",
         "_pickles",
+        "_entries",
         "_travel",
         "_worker",
         "_process",

@@ -198,9 +198,9 @@ class RayRunner:
         pickled, results = packed(call, "asyncio", self._carry, Pickler)
         needs = {**self._needs, **call.resources}
         call.line.queued()
+        await self._warn_of_needs(call, needs)
+        options = self._options_of(call, needs)
         with self._while_it_lasts(call.node):
-            await self._warn_of_needs(call, needs)
-            options = self._options_of(call, needs)
             news = options.remote(pickled, *(result.reference for result in results))
             try:
                 call.line.placed(await (await anext(news)))
@@ -236,10 +236,11 @@ class RayRunner:
             del self._known_needs[next(iter(self._known_needs))]
         if all(amount <= known.get(name, 0) for name, amount in needs.items()):
             return
-        machines = await to_thread.run_sync(ray.nodes)
+        with self._while_it_lasts(call.node):
+            machines = [one for one in await to_thread.run_sync(ray.nodes) if one["Alive"]]
         for name, amount in needs.items():
             if amount > known.get(name, 0):
-                most = max(machine["Resources"].get(name, 0) for machine in machines)
+                most = max((one["Resources"].get(name, 0) for one in machines), default=0)
                 known[name] = amount if amount <= most else inf
                 if amount > most:
                     log(WARNING, call.run_id, call.node, LACKING, call.node, amount, name, most)
