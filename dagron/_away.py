@@ -2,16 +2,21 @@
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from inspect import isawaitable
 from time import perf_counter
+from types import CoroutineType, TracebackType
 from typing import Any, Protocol, TypeVar
 
 from anyio import CancelScope, Event, Lock, create_task_group, sleep, sleep_forever
 
-from dagron._errors import RunnerLostError, TaskSignatureError, WorkerLostError
+from dagron._calls import refuse_coroutine
+from dagron._errors import RunnerError, RunnerLostError, TaskSignatureError, WorkerLostError
 from dagron._landing import GROW
+from dagron._logs import ERROR, log
 from dagron._node_result import LostResult, NodeResult, Place, lost, replaced
 from dagron._policy import LOCAL, NodePolicy
 from dagron._raised import leaves
+from dagron._results import error_text
 from dagron._runner import Call, Lost, Result, Runner, checked_slots, post_of
 
 T = TypeVar("T")
@@ -113,12 +118,14 @@ class Away:
             line,
         )
         try:
-            value = await in_time(runner.run(call))
+            value = await in_time(_checked_awaitable(runner.run(call), name, policy.runner))
         except RunnerLostError as error:
             await self._end_run(error, policy.runner)
         line.end()
         if isinstance(value, Result):
             self.remote[name] = value
+        elif type(value) is CoroutineType:
+            refuse_coroutine(name, value, policy.runner)
         return value, line.seconds
 
     async def _end_run(self, error: RunnerLostError, runner: str) -> None:
@@ -153,10 +160,36 @@ class Away:
 
     async def _fetch(self, results: list[Result]) -> list[Any]:
         try:
-            return list(await results[0].runner.fetch(results))
+            return await self._fetched(results)
         except RunnerLostError as error:
-            await self._end_run(error, self._name_of(results[0].runner))
+            await self._end_run(error, error.runner)
             raise
+
+    async def _fetched(self, results: list[Result]) -> list[Any]:
+        """Return the values of results of one runner; of what it does not give, that they are lost.
+
+        Raises `RunnerLostError`, with its name.
+        """
+        runner = results[0].runner
+        try:
+            if not hasattr(runner, "fetch"):
+                raise RunnerError(
+                    f"the runner {self._name_of(runner)!r:.60} returned a Result, and has no "
+                    f"fetch()\n  help: write async def fetch(self, results): ..., for their values"
+                )
+            values = list(await runner.fetch(results))
+            if len(values) != len(results):
+                raise RunnerError(
+                    f"fetch() of the runner {self._name_of(runner)!r:.60} returned {len(values):,} "
+                    f"values for {len(results):,} results\n"
+                    f"  help: in the place of a value that is lost, return a dagron.runners.Lost"
+                )
+        except RunnerLostError as error:
+            error.runner = error.runner or self._name_of(runner)
+            raise
+        except Exception as error:
+            return [Lost(error)] * len(results)
+        return values
 
     def _name_of(self, runner: Runner) -> str:
         return next(name for name, other in self.runners.items() if other is runner)
@@ -182,7 +215,6 @@ class Away:
                 self._results[name] = replaced(self._results[name], reason=reason)
 
     async def _fetch_home(self, names: list[str], is_late: Callable[[], bool]) -> None:
-        runner = self.remote[names[0]].runner
         values: Sequence[Any] | None = None
         while names and values is None:
             if is_late():
@@ -195,11 +227,7 @@ class Away:
                 while not is_late() or all(r.is_there for r in results):  # noqa: ASYNC110
                     await sleep(GLANCE)
 
-            try:
-                values = await unless(in_vain, runner.fetch(results)) if results else []
-            except RunnerLostError as error:
-                error.runner = error.runner or self._name_of(runner)
-                raise
+            values = await unless(in_vain, self._fetched(results)) if results else []
         for name, value in zip(names, values or (), strict=True):
             self._put(name, value)
 
@@ -311,12 +339,48 @@ def refuse_grow(name: str, runner: str) -> TaskSignatureError:
     )
 
 
-async def entered(stack: AsyncExitStack, runners: Mapping[str, Runner]) -> None:
+def _checked_awaitable(returned: object, node: str, runner: str) -> Awaitable[Any]:
+    """Return what a runner's `run` returned, or refuse it if it cannot be awaited."""
+    if isawaitable(returned):
+        return returned
+    raise RunnerError(
+        f"run() of the runner {runner!r:.60} returned {type(returned).__name__} for node "
+        f"{node!r:.60}, which cannot be awaited\n"
+        f"  help: write async def run(self, call): ...",
+        node,
+    )
+
+
+async def entered(stack: AsyncExitStack, run_id: str, runners: Mapping[str, Runner]) -> None:
     """Enter the runners of a run, and let as many of its nodes start as they have slots."""
     for name, runner in runners.items():
         try:
-            await stack.enter_async_context(runner)
+            await stack.enter_async_context(_Entered(run_id, name, runner))
         except RunnerLostError as error:
             error.runner = error.runner or name
             raise
         post_of(name, runner).resize(checked_slots(runner))
+
+
+class _Entered:
+    """A runner that a run has entered. That it cannot be left well does not change a result."""
+
+    def __init__(self, run_id: str, name: str, runner: Runner) -> None:
+        self._run_id = run_id
+        self._name = name
+        self._runner = runner
+
+    async def __aenter__(self) -> None:
+        await self._runner.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._runner.__aexit__(kind, error, traceback)
+        except Exception as fault:
+            text = "the runner %r could not be left: %s"
+            log(ERROR, self._run_id, None, text, self._name, error_text(fault), error=fault)

@@ -200,10 +200,21 @@ def _generator_error(node: str) -> TaskSignatureError:
     )
 
 
-def refuse_coroutine(node: str, value: Coroutine[Any, Any, Any]) -> NoReturn:
-    """Refuse a task's value that is a coroutine: nobody awaited it, so its work was not done."""
+def refuse_coroutine(
+    node: str, value: Coroutine[Any, Any, Any], runner: str | None = None
+) -> NoReturn:
+    """Refuse a task's value that is a coroutine: nobody awaited it, so its work was not done.
+
+    ``runner`` is the name of the one that returned it, where it is that one's fault.
+    """
     name = getattr(value, "__name__", "")
     value.close()
+    if runner is not None:
+        raise NotAwaitedError(
+            f"the runner {runner!r:.60} returned the coroutine {name!r:.60} of node {node!r:.60}, "
+            f"not its value\n"
+            f"  help: in its run(), await what the function returned, if it is awaitable"
+        )
     raise NotAwaitedError(
         f"the task of node {node!r:.60} returned the coroutine {name!r:.60}, not its value\n"
         f"  help: did you forget 'await'? write: return await {name}(...)"

@@ -285,7 +285,7 @@ class Hosting(ABC):
             if not self._settings.runners:
                 return await self._main()
             async with AsyncExitStack() as stack:
-                await entered(stack, self._settings.runners)
+                await entered(stack, self.id, self._settings.runners)
                 return await self._main()
 
     def end_unbegun(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 from dagron._checks import counted
 from dagron._errors import Fault, UnknownRunnerError
@@ -126,7 +126,10 @@ class RemoteRunner(Runner, Protocol):
     """A runner that returns a `Result` in place of values."""
 
     async def fetch(self, results: Sequence[Result]) -> Sequence[Any]:
-        """Return the values; in place of one that is lost, a `Lost`."""
+        """Return the values, in order; in place of one that is lost, a `Lost`.
+
+        What this raises stands for all of them; but `RunnerLostError` ends the run.
+        """
 
 
 class Lost:
@@ -141,7 +144,11 @@ class Lost:
 class Post(SharedPool):
     """The slots of a runner, for all runs that use it; their number is known when it is entered."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_runner")
+
+    def __init__(self, name: str, runner: Runner) -> None:
+        super().__init__(name, UNBOUNDED)
+        self._runner = runner  # so that no other gets its id as long as there are these slots
 
     def resize(self, size: int | None) -> None:
         """Let there be so many slots; those that are taken stay so."""
@@ -151,15 +158,14 @@ class Post(SharedPool):
 
 
 UNBOUNDED = 1_000_000_000
-_posts: WeakKeyDictionary[Runner, Post] = WeakKeyDictionary()
+# By the ids of the runners, which need not be hashable nor known by weak references: as long as a
+# run, or a body that outlives one, has to do with the slots.
+_posts: WeakValueDictionary[int, Post] = WeakValueDictionary()
 
 
 def post_of(name: str, runner: Runner) -> Post:
     """Return the slots of a runner: the same for all who ask."""
-    post = _posts.get(runner)
-    if post is None:
-        _posts[runner] = post = Post(name, UNBOUNDED)
-    return post
+    return _posts.setdefault(id(runner), Post(name, runner))
 
 
 def checked_runners(value: object) -> dict[str, Runner]:

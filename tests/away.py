@@ -125,6 +125,22 @@ class Adder:
         return a + self.number
 
 
+class Homebound:
+    """A value that can be loaded in every process but one."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def __reduce__(self) -> Any:
+        return _homebound, (self.pid,)
+
+
+def _homebound(pid: int) -> Homebound:
+    if os.getpid() == pid:
+        raise LookupError("not in this process")
+    return Homebound(pid)
+
+
 def one() -> int:
     return 1
 

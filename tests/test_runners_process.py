@@ -1,10 +1,12 @@
 """ProcessRunner: processes that are killed, end by themselves, and leave nothing behind."""
 
+import contextvars
 import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
@@ -14,7 +16,7 @@ import anyio
 import pytest
 
 import dagron
-from away import ROOT, VARIABLE, Marks, dies, holding, is_alive, missing, one
+from away import ROOT, VARIABLE, Homebound, Marks, dies, holding, is_alive, missing, one
 from controls import graph, statuses
 from dagron import DynamicExecutor, NodePolicy, Retry, WorkerLostError
 from ways import GUARD
@@ -123,6 +125,66 @@ async def test_what_a_lost_worker_has_started_holds_nothing_up() -> None:
     error = (await ran({"a": fork_and_die}))["a"].error
     assert isinstance(error, WorkerLostError)
     assert error.exit_code == 4
+
+
+def return_from_fork() -> str:
+    pid = os.fork()
+    if not pid:
+        dagron.progress(1, note="of the child")
+        return "the child's"
+    return f"exit code {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+
+def exit_from_fork() -> str:
+    pid = os.fork()
+    if not pid:
+        sys.exit(3)
+    return f"exit code {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+
+def raise_from_fork() -> str:
+    pid = os.fork()
+    if not pid:
+        raise ValueError("of the child")
+    return f"exit code {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+
+@pytest.mark.parametrize(
+    ("task", "code"), [(return_from_fork, 0), (exit_from_fork, 3), (raise_from_fork, 1)]
+)
+async def test_a_child_that_a_body_forks_ends_with_it(task: Callable[[], str], code: int) -> None:
+    """It does not answer for its parent, nor serve: the nodes have their own outcomes."""
+    events: list[Any] = []
+    tasks = {"a": task, "b": lambda: "b's own", "c": lambda: "c's own"}
+    result = await ran(tasks, "a>b b>c", observers=[events.append])
+    assert result["a"].result == f"exit code {code}"
+    assert (result["b"].result, result["c"].result) == ("b's own", "c's own")
+    assert "node_progress" not in {event.kind for event in events}
+
+
+async def test_the_progress_of_a_thread_that_was_left_is_not_that_of_the_next_node() -> None:
+    """What a thread reports when its body has ended is dropped."""
+    events: list[Any] = []
+
+    def leave_a_thread() -> None:
+        context = contextvars.copy_context()
+        threading.go, threading.gone = threading.Event(), threading.Event()  # type: ignore[attr-defined]
+
+        def report() -> None:
+            threading.go.wait()  # type: ignore[attr-defined]
+            context.run(dagron.progress, 1, note="of the thread")
+            threading.gone.set()  # type: ignore[attr-defined]
+
+        threading.Thread(target=report, daemon=True).start()
+
+    def let_it_report() -> None:
+        threading.go.set()  # type: ignore[attr-defined]
+        threading.gone.wait()  # type: ignore[attr-defined]
+        dagron.progress(1, note="its own")
+
+    await ran({"a": leave_a_thread, "b": let_it_report}, "a>b", observers=[events.append])
+    told = [(event.node, event.note) for event in events if event.kind == "node_progress"]
+    assert told == [("b", "its own")]
 
 
 # --- processes that are killed -----------------------------------------------------------------
@@ -273,6 +335,60 @@ async def test_a_module_that_is_missing_there_is_named(tmp_path: Path) -> None:
     error = (await ran({"a": only_here.task}))["a"].error
     assert isinstance(error, dagron.NotPicklableError)
     assert "only_here" in str(error)
+
+
+# --- values ------------------------------------------------------------------------------------
+
+
+async def test_a_result_that_cannot_be_loaded_here_fails_its_node() -> None:
+    """It is FAILED with what the attempt has raised, and its process goes on."""
+    pid = os.getpid()
+    result = await ran({"a": os.getpid, "b": lambda a: Homebound(pid), "c": os.getpid}, "a>b a>c")
+    error = result["b"].error
+    assert isinstance(error, dagron.NotPicklableError)
+    assert (error.node, error.what) == ("b", "its result")
+    assert "its result cannot be loaded here: LookupError: not in this process" in str(error)
+    assert result["a"].result == result["c"].result
+
+
+async def test_an_error_that_cannot_be_loaded_here_fails_its_node() -> None:
+    """It is FAILED with that, and its process goes on."""
+    pid = os.getpid()
+
+    def fail() -> None:
+        raise ValueError(Homebound(pid))
+
+    result = await ran({"a": os.getpid, "b": fail, "c": os.getpid}, "a>b a>c")
+    error = result["b"].error
+    assert isinstance(error, dagron.NotPicklableError)
+    assert (error.node, error.what) == ("b", "its error")
+    assert result["a"].result == result["c"].result
+
+
+class Seen:
+    """Tells, when it comes back, in which threads it was pickled and loaded."""
+
+    def __reduce__(self) -> Any:
+        return _seen, (threading.get_ident(),)
+
+
+def _seen(pickled_in: int) -> tuple[int, int]:
+    return pickled_in, threading.get_ident()
+
+
+async def test_large_values_are_pickled_and_loaded_beside_the_event_loop() -> None:
+    """Those of 2 MB in another thread, whose work the loop does not wait for; small ones in it."""
+    here, blob, seen = threading.get_ident(), bytes(2_000_000), Seen()
+    result = await ran(
+        {
+            "small": lambda: Seen(),
+            "large": lambda: [Seen(), blob],
+            "given": lambda: (seen, blob)[0],
+        }
+    )
+    assert result["small"].result[1] == here
+    assert result["large"].result[0][1] != here
+    assert result["given"].result[0] != here
 
 
 # --- mistakes ------------------------------------------------------------------------------------

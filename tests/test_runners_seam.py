@@ -1,7 +1,9 @@
 """Between a run and its runners: what is checked, entered, admitted, and kept elsewhere."""
 
+import gc
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +298,116 @@ async def test_no_time_counts_while_a_call_is_in_line() -> None:
     assert result["a"].place == ("there", "worker")
 
 
+@dataclass
+class Equal(Here):
+    """A runner that has no hash, and is equal to others of its class."""
+
+    slots: Any = 1
+
+    def __post_init__(self) -> None:
+        super().__init__(self.slots)
+
+
+class Bare:
+    """A runner of which there are no weak references."""
+
+    __slots__ = ("calls", "entered", "inside", "left", "most", "slots")
+    __init__ = Here.__init__
+    __aenter__, __aexit__, run = Here.__aenter__, Here.__aexit__, Here.run
+
+
+@pytest.mark.parametrize("kind", [Equal, Bare])
+async def test_a_runner_may_be_any_object(kind: Any) -> None:
+    """It needs no hash and no weak references; its slots are its own, also beside its equal."""
+    on, gate = kind(1), anyio.Event()
+    tasks = dict.fromkeys("ab", gate.wait)
+    with anyio.fail_after(GUARD):
+        async with anyio.create_task_group() as group:
+            group.start_soon(ran, on, tasks)
+            group.start_soon(ran, on, tasks)
+            group.start_soon(ran, other := kind(1), tasks)
+            await passes()
+            assert (len(on.calls), len(other.calls)) == (1, 1)
+            gate.set()
+    assert (len(on.calls), on.most) == (4, 1)
+
+
+async def test_a_body_that_outlives_its_run_keeps_its_slot() -> None:
+    """The next run on that runner waits until the body has ended."""
+
+    class Stubborn(Here):
+        async def run(self, call: Call) -> Any:
+            try:
+                return await super().run(call)
+            except BaseException:
+                self.ended = call.line.outlive()
+                raise
+
+    on = Stubborn(slots=1)
+    await ran(on, {"a": anyio.sleep_forever}, policy=NodePolicy(timeout=0.01))
+    gc.collect()
+    async with anyio.create_task_group() as group:
+        group.start_soon(ran, on, {"b": one})
+        await passes()
+        assert len(on.calls) == 1
+        on.ended()
+    assert len(on.calls) == 2
+
+
+# --- runners that are not what they should be ----------------------------------------------------
+
+
+async def test_a_coroutine_that_a_runner_returns_fails_its_node() -> None:
+    """The node is FAILED with an error that names the runner, for nobody has done its work."""
+
+    class Hasty(Here):
+        async def run(self, call: Call) -> Any:
+            return call.function()
+
+    async def work() -> None:
+        raise AssertionError("nobody awaits this")
+
+    error = (await ran(Hasty(), {"a": work}))["a"].error
+    assert isinstance(error, dagron.NotAwaitedError)
+    assert "the runner 'there' returned the coroutine 'work' of node 'a'" in str(error)
+
+
+async def test_a_runner_whose_run_is_no_coroutine_fails_its_node() -> None:
+    """The error names the runner and says what to type; what returns an awaitable is fine."""
+
+    class Plain(Here):
+        def run(self, call: Call) -> Any:  # type: ignore[override]
+            return call.function()
+
+    class Wrapped(Here):
+        def run(self, call: Call) -> Any:  # type: ignore[override]
+            return super().run(call)
+
+    error = (await ran(Plain(), {"a": one}))["a"].error
+    assert isinstance(error, dagron.RunnerError)
+    assert error.node == "a"
+    assert "run() of the runner 'there' returned int" in str(error)
+    assert "async def run" in str(error)
+    assert (await ran(Wrapped(), {"a": one}))["a"].result == 1
+
+
+async def test_a_runner_that_cannot_be_left_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The result counts, whatever __aexit__ raises or returns."""
+
+    class Stuck(Here):
+        async def __aexit__(self, *error: object) -> None:
+            raise OSError("the door is stuck")
+
+    class Greedy(Here):
+        async def __aexit__(self, *error: object) -> bool:  # type: ignore[override]
+            return True
+
+    assert (await ran(Stuck(), {"a": one}))["a"].result == 1
+    (record,) = caplog.records
+    assert "the runner 'there' could not be left: OSError: the door is stuck" in record.message
+    assert (await ran(Greedy(), {"a": one}))["a"].result == 1
+
+
 # --- runners that are lost -----------------------------------------------------------------------
 
 
@@ -457,6 +569,46 @@ async def test_a_runner_that_is_lost_at_the_end_ends_the_run() -> None:
     executor = DynamicExecutor(dag, runners={"there": Keeping(fetch=gone)})
     with pytest.raises(RunnerLostError):
         await executor.execute({"a": one, "b": lambda a: a})
+
+
+class Empty(Keeping):
+    async def fetch(self, results: Sequence[Result]) -> Sequence[Any]:
+        return []
+
+
+class Broken(Keeping):
+    async def fetch(self, results: Sequence[Result]) -> Sequence[Any]:
+        raise OSError("the net is down")
+
+
+class Fetchless(Here):
+    async def run(self, call: Call) -> Any:
+        return Kept(self, call.function())
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "words"),
+    [
+        (Empty, dagron.RunnerError, "'there' returned 0 values for 1 results"),
+        (Broken, OSError, "the net is down"),
+        (Fetchless, dagron.RunnerError, "'there' returned a Result, and has no fetch()"),
+    ],
+)
+async def test_results_that_a_runner_does_not_give_are_lost(
+    kind: Any, error: type[Exception], words: str
+) -> None:
+    """The run has its result, and to ask for the node's raises what went wrong; so does a use."""
+    result = await ran(kind(), {"a": one})
+    assert statuses(result) == {"a": "COMPLETED"}
+    with pytest.raises(error) as caught:
+        result["a"].result  # noqa: B018
+    assert words in str(caught.value)
+    dag = graph("a>b", a=NodePolicy(runner="there"), b=None)
+    used = await DynamicExecutor(dag, runners={"there": kind()}).execute(
+        {"a": one, "b": lambda a: a}
+    )
+    assert statuses(used) == {"a": "COMPLETED", "b": "FAILED"}
+    assert words in str(used["b"].error)
 
 
 async def test_what_is_fetched_for_the_run_counts_in_a_result_that_was_cut_short() -> None:

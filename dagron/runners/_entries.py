@@ -8,7 +8,9 @@ from anyio import CancelScope, Lock
 from anyio.lowlevel import current_token
 
 from dagron._errors import NotPicklableError, RunnerError
+from dagron._results import error_text
 from dagron._threads import Boxed
+from dagron.runners._pickles import PICKLING, loaded
 
 
 class Entries:
@@ -97,6 +99,25 @@ def boxed(error: BaseException, node: str) -> BaseException:
     if isinstance(error, NotPicklableError):
         error.node = error.node or node
     return Boxed(error) if isinstance(error, StopIteration) else error
+
+
+def loaded_here(pickled: bytes | bytearray | memoryview, node: str, what: str) -> Any:
+    """Return what came from a worker; raises `NotPicklableError` if it cannot be loaded here."""
+    try:
+        return loaded(pickled)
+    except PICKLING as error:
+        raise not_loaded(node, what, error) from error
+
+
+def not_loaded(node: str, what: str, error: BaseException) -> NotPicklableError:
+    """Return the error for what came from a worker, and cannot be loaded here."""
+    where = f"of node {node!r:.60}: " if node else ""
+    return NotPicklableError(
+        f"{where}{what} cannot be loaded here: {error_text(error):.200}\n"
+        f"  help: its class must be importable here as there, or return plain data: dicts, lists",
+        node,
+        what,
+    )
 
 
 def checked_variables(carry: object) -> tuple[ContextVar[Any], ...]:

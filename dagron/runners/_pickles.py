@@ -16,14 +16,30 @@ T = TypeVar("T")
 PICKLING = Exception  # what pickling may raise: whatever the user's __reduce__ does
 
 
-def dumped(value: Any, pickler: Any = None) -> bytes:
-    """Pickle a value, lambdas and closures too."""
-    file = BytesIO()
+class TooLarge(Exception):
+    """A pickle is larger than it may be."""
+
+
+class _Bounded(BytesIO):
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._left = limit
+
+    def write(self, data: Any) -> int:
+        self._left -= memoryview(data).nbytes
+        if self._left < 0:
+            raise TooLarge
+        return super().write(data)
+
+
+def dumped(value: Any, pickler: Any = None, limit: int | None = None) -> bytes:
+    """Pickle a value, lambdas and closures too. Raises `TooLarge` beyond so many bytes."""
+    file = BytesIO() if limit is None else _Bounded(limit)
     (pickler or _Pickler)(file, protocol=HIGHEST_PROTOCOL).dump(value)
     return file.getvalue()
 
 
-def loaded(pickled: bytes | memoryview) -> Any:
+def loaded(pickled: bytes | bytearray | memoryview) -> Any:
     """Return the value that was pickled."""
     return cloudpickle.loads(pickled)
 

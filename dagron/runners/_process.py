@@ -21,19 +21,27 @@ from anyio import (
     create_task_group,
     move_on_after,
     open_process,
+    to_thread,
 )
 from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from dagron._checks import counted
-from dagron._errors import WorkerLostError
+from dagron._errors import NotPicklableError, WorkerLostError
 from dagron._runner import Call
-from dagron.runners._entries import Entries, backend_name, boxed, checked_variables
-from dagron.runners._pickles import loaded
+from dagron.runners._entries import (
+    Entries,
+    backend_name,
+    boxed,
+    checked_variables,
+    loaded_here,
+)
+from dagron.runners._pickles import TooLarge, loaded
 from dagron.runners._travel import packed
 from dagron.runners._worker import CALL, ERROR, HEADER, PROGRESS, READY, SECONDS
 
 GONE = (EndOfStream, IncompleteRead, BrokenResourceError, ClosedResourceError, OSError)
+LARGE = 1 << 18  # bytes beyond which the event loop leaves pickling to a thread
 PATIENCE = 2.0  # seconds that an idle worker has to end by itself
 START = (
     "import sys; sys.path[:] = {path!r}; "
@@ -76,6 +84,7 @@ class ProcessRunner:
         self._entries = Entries("ProcessRunner", self._begin, self._end)
         self._idle: deque[_Worker] = deque()
         self._limiter: CapacityLimiter
+        self._threads: CapacityLimiter
         self._backend = ""
 
     @property
@@ -90,6 +99,7 @@ class ProcessRunner:
 
     async def _begin(self) -> None:
         self._limiter = CapacityLimiter(self._workers)
+        self._threads = CapacityLimiter(2)
         self._backend = backend_name()
 
     async def __aexit__(
@@ -110,22 +120,46 @@ class ProcessRunner:
         """Make the call in a process, which is killed if this is cancelled."""
         self._entries.check()
         _refuse_resources(call)
-        pickled, _ = packed(call, self._backend, self._carry)
+        pickled = await self._packed(call)
         async with self._limiter:
             worker = await self._worker(call.node)
             try:
-                kind, seconds, value = await worker.call(call, pickled)
+                kind, content = await worker.call(call, pickled)
+                if kind == ERROR:
+                    error = loaded_here(content[SECONDS.size :], call.node, "its error")
+            except NotPicklableError:
+                self._idle.append(worker)
+                raise
             except BaseException:
                 await worker.kill()
                 raise
-            if isinstance(value, MemoryError):
+            if kind == ERROR and isinstance(error, MemoryError):
                 await worker.kill()  # who knows what is missing there
             else:
                 self._idle.append(worker)
-        call.line.took(seconds)
+        del pickled
+        call.line.took(*SECONDS.unpack_from(content))
         if kind == ERROR:
-            raise boxed(value, call.node)
-        return value
+            raise boxed(error, call.node)
+        return await self._loaded(content[SECONDS.size :], call.node)
+
+    async def _packed(self, call: Call) -> bytes:
+        """Pack a call, in a thread if it is large."""
+        try:
+            return packed(call, self._backend, self._carry, limit=LARGE)[0]
+        except TooLarge:
+            return (
+                await to_thread.run_sync(
+                    packed, call, self._backend, self._carry, limiter=self._threads
+                )
+            )[0]
+
+    async def _loaded(self, content: memoryview, node: str) -> Any:
+        """Load a result, in a thread if it is large."""
+        arguments = content, node, "its result"
+        if len(content) <= LARGE:
+            return loaded_here(*arguments)
+        return await to_thread.run_sync(loaded_here, *arguments, limiter=self._threads)
 
     async def _worker(self, node: str) -> "_Worker":
         while self._idle:
@@ -203,18 +237,17 @@ class _Worker:
         if kind != READY:
             raise await self._lost(node, "answered something else than that it is ready")
 
-    async def call(self, call: Call, pickled: bytes) -> tuple[bytes, float, Any]:
-        """Make a call and return the kind of its outcome, the seconds that it took, and what came.
+    async def call(self, call: Call, pickled: bytes) -> tuple[bytes, memoryview]:
+        """Make a call and return the kind of its outcome, and what came: the seconds, and that.
 
         Raises `WorkerLostError` if the process ends first.
         """
         call.line.placed(self.name)
-        reply: tuple[bytes, bytes] | None = None
+        reply: tuple[bytes, bytes | bytearray] | None = None
         async with create_task_group() as group:
             group.start_soon(self._clear_away)
             with suppress(*GONE):
-                await self._stdin.send(HEADER.pack(CALL, len(pickled)))
-                await self._stdin.send(pickled)
+                await self._send(pickled)
                 reply = await self._receive()
                 while reply[0] == PROGRESS:
                     call.line.progress(*loaded(reply[1]))
@@ -222,13 +255,26 @@ class _Worker:
             group.cancel_scope.cancel()
         if reply is None or reply[0] == PROGRESS:
             raise await self._lost(call.node, "ended while it ran")
-        (seconds,) = SECONDS.unpack_from(reply[1])
-        return reply[0], seconds, loaded(memoryview(reply[1])[SECONDS.size :])
+        return reply[0], memoryview(reply[1])
 
-    async def _receive(self) -> tuple[bytes, bytes]:
+    async def _send(self, pickled: bytes) -> None:
+        """Send a call; a large one in pieces, for the event loop copies what it cannot send."""
+        await self._stdin.send(HEADER.pack(CALL, len(pickled)))
+        content = memoryview(pickled)
+        for at in range(0, len(pickled), LARGE):
+            await self._stdin.send(cast("bytes", content[at : at + LARGE]))
+
+    async def _receive(self) -> tuple[bytes, bytes | bytearray]:
         header = await self._stdout.receive_exactly(HEADER.size)
         kind, length = HEADER.unpack(header)
-        return kind, await self._stdout.receive_exactly(length) if length else b""
+        if length <= LARGE:
+            return kind, await self._stdout.receive_exactly(length) if length else b""
+        content, at = bytearray(length), 0
+        while at < length:
+            piece = await self._stdout.receive(min(length - at, LARGE))
+            content[at : at + len(piece)] = piece
+            at += len(piece)
+        return kind, content
 
     async def _clear_away(self) -> None:
         """Let nothing that the process has started hold its pipe open after its end."""

@@ -16,7 +16,7 @@ from dagron._errors import Cancelled, NotPicklableError
 from dagron._raised import forget_our_frames
 from dagron._results import error_text
 from dagron._runner import Call, Result
-from dagron.runners._pickles import PICKLING, dumped, loaded
+from dagron.runners._pickles import PICKLING, TooLarge, dumped, loaded
 
 T = TypeVar("T")
 
@@ -41,11 +41,16 @@ class Slot(NamedTuple):
 
 
 def packed(
-    call: Call, backend: str, carry: Iterable[ContextVar[Any]], pickler: Any = None
+    call: Call,
+    backend: str,
+    carry: Iterable[ContextVar[Any]],
+    pickler: Any = None,
+    limit: int | None = None,
 ) -> tuple[bytes, list[Any]]:
     """Return the call in one piece, and the results that are to come by themselves.
 
-    Raises `NotPicklableError` that names the part which cannot travel.
+    Raises `NotPicklableError` that names the part which cannot travel, and `TooLarge` if the piece
+    would have more bytes than the limit.
     """
     results: dict[int, Result] = {}
     arguments = [_with_slots(value, results) for value in call.arguments]
@@ -65,7 +70,9 @@ def packed(
         (call.run_id, uid, attempt),
     )
     try:
-        return dumped(tuple(parcel), pickler), list(results.values())
+        return dumped(tuple(parcel), pickler, limit), list(results.values())
+    except TooLarge:
+        raise
     except PICKLING as error:
         raise _blamed(parcel, error) from error
 
