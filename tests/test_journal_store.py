@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -958,23 +959,78 @@ def _memory(path: str) -> Any:
 # --- the file goes away underneath ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", ["runs.db", "runs.db-wal"])
+@pytest.mark.parametrize("which", ["runs.db", "runs.db-wal", "runs.db-shm", "runs.db-locks"])
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_a_file_that_goes_away_is_noticed(
     store: Store, tmp_path: Path, which: str, how: str
 ) -> None:
-    """No batch is acknowledged that went into a file which is not there any more."""
+    """No batch is acknowledged that went into a file which is not there any more, or beside one
+    that other processes do not see.
+    """
     claim = store.claim("nightly", GRAPH, "uid")
     assert write(store, claim) is None
-    gone = tmp_path / which
+    go_away(tmp_path / which, how)
+    error = write(store, claim)
+    assert isinstance(error, JournalError)
+    assert f"deleted or replaced while it was in use: {tmp_path / which}\n" in str(error)
+    assert write(store, claim) is error
+
+
+def go_away(gone: Path, how: str) -> None:
     copy = gone.read_bytes()
     gone.unlink()
     if how == "replaced":
         gone.write_bytes(copy)
-    error = write(store, claim)
-    assert isinstance(error, JournalError)
-    assert "deleted or replaced" in str(error)
-    assert write(store, claim) is error
+
+
+@pytest.mark.parametrize("which", ["runs.db", "runs.db-wal", "runs.db-shm"])
+def test_no_run_is_claimed_in_a_file_that_has_gone_away(
+    store: Store, tmp_path: Path, which: str
+) -> None:
+    """Nor is a run claimed there, or deleted: nothing is written."""
+    ended = store.claim("nightly", GRAPH, "uid")
+    finish(store, ended)
+    store.release(ended, clean=True)
+    go_away(tmp_path / which, "deleted")
+    with pytest.raises(JournalError, match="deleted or replaced"):
+        store.claim("other", GRAPH, "uid")
+    with pytest.raises(JournalError, match="deleted or replaced"):
+        in_writer(store, partial(store._forgotten, "nightly", ended.number))
+
+
+@pytest.mark.parametrize("how", ["goes on", "is idle"])
+def test_what_another_process_writes_beside_another_shm_stays(
+    store: Store, tmp_path: Path, how: str
+) -> None:
+    """When somebody deletes the -shm, the next process makes another one, of which SQLite does not
+    know in this one. What that process is told to be written stays: nothing is written over it,
+    also by the end of this process, and what this one had written before is there, too.
+    """
+    claim = store.claim("nightly", GRAPH, "uid")
+    assert write(store, claim, 3) is None
+    (tmp_path / "runs.db-shm").unlink()
+    with Program(
+        tmp_path / "runs.db",
+        """
+        with Store(path) as store:
+            claim = store.claim("other", "{}", "uid")
+            say(write(store, claim, 30), finish(store, claim))
+            store.release(claim, clean=True)
+        """,
+    ) as program:
+        assert program.end() == "None None\n"
+    if how == "goes on":
+        error = write(store, claim, 2)
+        assert isinstance(error, JournalError)
+        assert f"{tmp_path / 'runs.db-shm'}\n  help: open the journal anew" in str(error)
+    store.close()
+    with Store(tmp_path / "runs.db") as other:
+        assert [(run.run_id, run.state) for run in other.runs()] == [
+            ("nightly", "interrupted"),
+            ("other", "finished"),
+        ]
+        assert len(list(other.rows(2))) == 31
+        assert other.claim("nightly", GRAPH, "uid").last_seq == 3
 
 
 # --- what is in flight ---------------------------------------------------------------------------

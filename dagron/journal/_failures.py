@@ -83,6 +83,18 @@ def damaged(path: str, run_id: str | None = None, seq: int | None = None) -> Jou
     )
 
 
+def replaced(path: str, file: str) -> JournalError:
+    """Return the error for a journal of which a file is not the one any more that was opened."""
+    help = "open the journal anew, and start the run again under its run_id: it goes on"
+    if file in (path, f"{path}-wal"):
+        help = "what was recorded since then is lost"
+    return JournalError(
+        f"a file of the journal was deleted or replaced while it was in use: {file}\n"
+        f"  help: {help}; leave the file, its -wal, -shm and -locks alone while a run is going on",
+        path,
+    )
+
+
 def unusable(path: str, error: OSError) -> JournalError:
     """Return the error for a file of the journal that the system does not let us use."""
     return JournalError(

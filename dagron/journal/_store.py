@@ -21,7 +21,7 @@ from dagron.journal._begun import Begun, read_begun, remove_begun, still_in_flig
 from dagron.journal._claim import Claim
 from dagron.journal._database import Connection, open_backup, open_reader, transaction
 from dagron.journal._failures import FAILURES, damaged, failure
-from dagron.journal._locks import Hold, hold, is_held
+from dagron.journal._locks import Hold, hold, is_held, locks_of
 from dagron.journal._runs import (
     RunRecord,
     all_runs,
@@ -184,13 +184,12 @@ class Store:
                 if record is None:
                     fresh = RunRecord(0, run_id, uid, time())
                     record = insert_run(connection, fresh, graph)
-                held = hold(self._beside("locks"), record.number)
+                held = hold(locks_of(self._path), record.number)
                 if held is None:
                     raise self._in_use(record)
                 record = record._replace(pid=os.getpid(), host=socket.gethostname(), since=time())
                 update_run(connection, record)
                 claim = self._found(connection, record, held)
-            connection.check_place()
             if found is None:
                 claim.is_new = claim.is_open = True
                 claim.begun.open(record.life)
@@ -343,7 +342,7 @@ class Store:
         return connection, record
 
     def _row_of(self, record: RunRecord) -> RunRow:
-        held_by = _holder(record) if is_held(self._beside("locks"), record.number) else None
+        held_by = _holder(record) if is_held(locks_of(self._path), record.number) else None
         state = "running" if held_by else "interrupted"
         if record.ended is not None:
             state = "finished"
@@ -381,22 +380,18 @@ class Store:
             if record is None or not is_meant(record):
                 return None
             # Held and let go within it: a claim is a transaction too, and never meets this one.
-            held = hold(self._beside("locks"), number)
+            held = hold(locks_of(self._path), number)
             if held is None:
                 raise self._in_use(record)
             try:
                 delete_run(connection, number)
             finally:
                 held.release()
-        connection.check_place()
         remove_begun(self._begun_path(number))
         return record.run_id
 
-    def _beside(self, what: str) -> str:
-        return f"{self._path}-{what}"
-
     def _begun_path(self, number: int) -> str:
-        return self._beside(f"{number}.begun")
+        return f"{self._path}-{number}.begun"
 
 
 def _holder(record: RunRecord) -> Holder:

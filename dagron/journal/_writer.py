@@ -12,7 +12,8 @@ from dagron._errors import JournalError
 from dagron._rows import Row
 from dagron.journal._claim import Claim, ended
 from dagron.journal._database import Connection, open_writer, transaction
-from dagron.journal._failures import FAILURES, failure
+from dagron.journal._failures import FAILURES, failure, replaced
+from dagron.journal._locks import identity_of, locks_of
 from dagron.journal._rows import parameters, statements
 from dagron.journal._runs import RunRecord, update_run
 
@@ -182,6 +183,7 @@ class Writer:
 
     def _commit(self, batches: list[Batch]) -> None:
         flat: list[Any] = []
+        self._refuse_the_lost(batches)
         ready = [batch for batch in batches if self._is_flattened(batch, flat)]
         try:
             records = _records(ready)
@@ -194,6 +196,14 @@ class Writer:
                 self._committed(batch, records)
         for batch in batches:
             batch.tell()
+
+    def _refuse_the_lost(self, batches: list[Batch]) -> None:
+        """Fail the claims that others do not know of, since the lock file is another one now."""
+        locks = locks_of(self.path)
+        file = identity_of(locks)
+        for batch in batches:
+            if batch.claim.hold.file != file:
+                batch.claim.fail(replaced(self.path, locks))
 
     def _is_flattened(self, batch: Batch, flat: list[Any]) -> bool:
         """Append the batch to what will be written; tell whether that can be done."""
@@ -211,14 +221,15 @@ class Writer:
         connection = self._opened()
         inserts = statements(flat)
         if len(inserts) == 1 and not records:
+            connection.check_place()
             connection.execute(*inserts[0])
+            connection.check_place()
         else:
             with transaction(connection):
                 for text, values in inserts:
                     connection.execute(text, values)
                 for record in records.values():
                     update_run(connection, record)
-        connection.check_place()
 
     def _committed(self, batch: Batch, records: dict[Claim, RunRecord]) -> None:
         batch.is_committed = True
