@@ -11,6 +11,11 @@ def code_of(error: sqlite3.Error) -> int | None:
     return None if code is None else code & 0xFF
 
 
+def is_busy(error: BaseException) -> bool:
+    """Tell whether another process was in the way."""
+    return isinstance(error, sqlite3.Error) and code_of(error) == sqlite3.SQLITE_BUSY
+
+
 _TOLD = {
     sqlite3.SQLITE_FULL: (
         "the disk of the journal is full",

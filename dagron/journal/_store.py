@@ -16,7 +16,7 @@ from typing import NamedTuple
 from dagron._checks import finite
 from dagron._errors import InternalError, JournalError, RunInUseError, UnknownRunError
 from dagron._names import checked_run_id, close_names, question
-from dagron._rows import OUTCOMES, RETRY, Row
+from dagron._rows import OUTCOMES, RETRY, Patience, Row
 from dagron.journal._begun import Begun, read_begun, remove_begun, still_in_flight
 from dagron.journal._claim import Claim
 from dagron.journal._database import Connection, open_backup, open_reader, transaction
@@ -113,15 +113,20 @@ class Store:
 
     # -- writing a run
 
-    def claim(self, run_id: str, graph: str, uid: str) -> Claim:
+    def claim(self, run_id: str, graph: str, uid: str, patience: Patience | None = None) -> Claim:
         """Take a run: make it, or find it; blocking. ``graph`` and ``uid`` are those of a new one.
+
+        ``patience`` says how long to wait for other processes, now and when rows are written.
 
         Raises `RunInUseError` when it is being executed, `JournalError` when the file cannot be
         used.
         """
         run_id = checked_run_id(run_id)
-        claim = self._writer.call(lambda connection: self._claimed(connection, run_id, graph, uid))
+        claim = self._writer.call(
+            lambda connection: self._claimed(connection, run_id, graph, uid), patience
+        )
         self._claims.add(claim)
+        claim.patience = patience or claim.patience
         try:
             if not claim.is_new and not claim.is_finished:
                 claim.in_flight = self._in_flight(claim.record, claim.last_seq)
@@ -161,7 +166,11 @@ class Store:
         """
         if claim not in self._claims:
             return
-        self._writer.call(lambda _: _release(claim, clean))
+        self._writer.check_process()
+        if claim.answered == claim.submitted:  # else another run might be in the way, which waits
+            _release(claim, clean)
+        else:
+            self._writer.call(lambda _: _release(claim, clean))
         self._claims.discard(claim)
 
     def _submit(self, claim: Claim, rows: Sequence[Row], done: Done, *, is_end: bool) -> None:
