@@ -428,6 +428,39 @@ def test_readers_leave_what_a_killed_process_left(path: Path, tmp_path: Path) ->
     assert {end: path.with_name(path.name + end).read_bytes() for end in before} == before
 
 
+def test_a_journal_is_read_where_nothing_can_be_made(path: Path, tmp_path: Path) -> None:
+    """A journal, or a backup, that nobody has open is read also where SQLite cannot make its -shm,
+    as on a read-only disk.
+    """
+    with Store(path) as store:
+        finish(store, store.claim("nightly", GRAPH, "uid"), 30)
+        store.backup(tmp_path / "copy.db")
+    for name in ("runs.db", "copy.db"):
+        not_to_be_opened(tmp_path / f"{name}-shm")
+        before = (tmp_path / name).read_bytes()
+        with Store(tmp_path / name) as store:
+            assert [run.run_id for run in store.runs()] == ["nightly"]
+            assert len(list(store.rows(1))) == 30
+        assert (tmp_path / name).read_bytes() == before
+
+
+def not_to_be_opened(path: Path) -> None:
+    path.symlink_to("nowhere")  # SQLite does not follow it
+
+
+def test_a_wal_that_cannot_be_read_is_not_passed_over(store: Store, path: Path) -> None:
+    """Where there is something in the WAL, and it cannot be read, that is an error: what the file
+    had before is no answer.
+    """
+    finish(store, store.claim("nightly", GRAPH, "uid"))
+    wal = path.with_name("runs.db-wal").read_bytes()
+    store.close()
+    path.with_name("runs.db-wal").write_bytes(wal)
+    not_to_be_opened(path.with_name("runs.db-shm"))
+    with pytest.raises(JournalError, match="-shm, cannot be opened"):
+        store.runs()
+
+
 def test_a_reader_sees_one_moment(store: Store) -> None:
     """What is committed while rows are read is not among them."""
     claim = store.claim("nightly", GRAPH, "uid")

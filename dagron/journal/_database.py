@@ -17,6 +17,8 @@ from dagron.journal._rows import COLUMNS
 
 APPLICATION = 0x6461676E  # "dagn", in the file's header: whose file it is
 VERSION = 1  # of the tables
+# What SQLite says where it cannot make the -shm that a reader needs, too.
+_NOTHING_TO_MAKE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 SMALLEST = 512  # bytes of any database that is not empty
 
 _TABLES = (
@@ -124,7 +126,17 @@ def open_reader(path: str, busy_timeout: float) -> Connection | None:
         if not _is_something(path):
             return None
         _look(path)
-        connection = _connect(path, "mode=ro", busy_timeout)
+    try:
+        return _opened_reader(path, "mode=ro", busy_timeout)
+    except sqlite3.Error as error:
+        if code_of(error) not in _NOTHING_TO_MAKE or not _is_whole(path):
+            raise
+    return _opened_reader(path, "mode=ro&immutable=1", busy_timeout)  # it cannot have its -shm
+
+
+def _opened_reader(path: str, how: str, busy_timeout: float) -> Connection | None:
+    with _mutex:
+        connection = _connect(path, how, busy_timeout)
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
         if _is_ours(connection):
@@ -213,6 +225,14 @@ def _look(path: str) -> None:
         except sqlite3.Error as error:
             if code_of(error) == sqlite3.SQLITE_NOTADB:
                 raise
+
+
+def _is_whole(path: str) -> bool:
+    """Tell whether the file has it all, since there is nothing in a WAL beside it."""
+    try:
+        return os.stat(f"{path}-wal").st_size == 0
+    except FileNotFoundError:
+        return True
 
 
 def _is_half_written(path: str) -> bool:
