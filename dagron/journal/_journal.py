@@ -97,13 +97,13 @@ class Journal:
         return self._recorded(self._store.run(run_id))
 
     def _recorded(self, row: RunRow) -> RecordedRun:
-        store, number = self._store, row.number
+        store = self._store
         return RecordedRun(
             row,
-            partial(store.graph, number),
-            partial(store.rows, number),
+            partial(store.graph, row),
+            partial(store.rows, row),
             self._values.load,
-            in_flight=partial(store.in_flight, number),
+            in_flight=partial(store.in_flight, row),
         )
 
     def prune(self, *, older_than: float | timedelta) -> list[str]:

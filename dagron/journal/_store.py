@@ -260,14 +260,14 @@ class Store:
                 raise self._unknown(run_id, [other.run_id for other in known])
         return self._row_of(record)
 
-    def graph(self, run: Claim | int) -> str:
+    def graph(self, run: Claim | RunRow | int) -> str:
         """Return the graph with which a run began, as it was given to `claim`."""
         with self._reading() as connection:
             for row in checked_rows(*self._record(connection, run)):
                 return row.change or ""
         raise damaged(self._path, None, 0)
 
-    def rows(self, run: Claim | int) -> Iterator[Row]:
+    def rows(self, run: Claim | RunRow | int) -> Iterator[Row]:
         """Yield the rows of a run in their order, each once it has been checked.
 
         Raises `JournalCorruptError` at the first that is damaged or missing: those before it are
@@ -284,7 +284,7 @@ class Store:
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise damaged(self._path, record.run_id, seq + 1) from error
 
-    def in_flight(self, run: Claim | int) -> dict[str, int]:
+    def in_flight(self, run: Claim | RunRow | int) -> dict[str, int]:
         """Return what is at work in a run, or was when its process died, each with its attempt."""
         with self._reading() as connection:
             _, record = self._record(connection, run)
@@ -342,12 +342,12 @@ class Store:
             raise failure(error, self._path) from error
 
     def _record(
-        self, connection: Connection | None, run: Claim | int
+        self, connection: Connection | None, run: Claim | RunRow | int
     ) -> tuple[Connection, RunRecord]:
-        number = run.number if isinstance(run, Claim) else run
+        number, run_id = (run, str(run)) if isinstance(run, int) else (run.number, run.run_id)
         record = None if connection is None else numbered_run(connection, number)
         if connection is None or record is None:
-            raise self._unknown(str(number), [])
+            raise self._gone(run_id)
         return connection, record
 
     def _row_of(self, record: RunRecord) -> RunRow:
@@ -363,6 +363,10 @@ class Store:
         text = f"no run of the journal has the id {run_id!r:.60}\n  help: {help}"
         return UnknownRunError(text, run_id, close=close)
 
+    def _gone(self, run_id: str) -> UnknownRunError:
+        text = f"run {run_id!r} is not in the journal any more: {self._path}"
+        return UnknownRunError(f"{text}\n  help: it was pruned or forgotten meanwhile", run_id)
+
     def _pruned(self, number: int, before: float, connection: Connection) -> str | None:
         """Delete one run that ended before then, and return its id; None where it goes on."""
 
@@ -375,7 +379,7 @@ class Store:
 
     def _forgotten(self, run_id: str, number: int, connection: Connection) -> None:
         if self._deleted(number, lambda record: True, connection) is None:
-            raise self._unknown(run_id, [])  # another process was quicker
+            raise self._gone(run_id)  # another process was quicker
 
     def _deleted(
         self, number: int, is_meant: Callable[[RunRecord], bool], connection: Connection
