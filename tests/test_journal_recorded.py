@@ -237,7 +237,7 @@ async def test_a_run_that_was_deleted_since_it_was_looked_up(tmp_path: Path, loo
         run = journal.run("night-1")
         journal.forget("night-1")
         await execute(journal, "night-1")
-        with pytest.raises(UnknownRunError, match="run .night-1. is not in the journal") as caught:
+        with pytest.raises(UnknownRunError, match="run 'night-1' is not in the journal") as caught:
             found = getattr(run, look)
             found()
     assert caught.value.id == "night-1"

@@ -635,6 +635,24 @@ def test_closing_waits_for_what_was_submitted(path: Path) -> None:
         assert other.claim("nightly", GRAPH, "uid").last_seq == 200
 
 
+def test_a_run_that_is_claimed_while_the_store_is_closed(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is free after `close`, also one whose claim was made just before, and not told yet."""
+    call = store._writer.call
+
+    def close_first(*arguments: Any) -> Any:
+        claim = call(*arguments)
+        store.close()
+        return claim
+
+    monkeypatch.setattr(store._writer, "call", close_first)
+    claim = store.claim("nightly", GRAPH, "uid")
+    assert isinstance(write(store, claim), JournalError)
+    with Store(path) as other:
+        assert other.claim("nightly", GRAPH, "uid").last_seq == 0
+
+
 def test_a_closed_store_says_so(path: Path) -> None:
     """After `close` rows are refused by their callback, and runs by an error; reading works."""
     store = Store(path)

@@ -125,7 +125,6 @@ class Store:
         claim = self._writer.call(
             lambda connection: self._claimed(connection, run_id, graph, uid), patience
         )
-        self._claims.add(claim)
         claim.patience = patience or claim.patience
         try:
             if not claim.is_new and not claim.is_finished:
@@ -202,6 +201,7 @@ class Store:
             if found is None:
                 claim.is_new = claim.is_open = True
                 claim.begun.open(record.life)
+            self._claims.add(claim)  # here, so that it is let go also where `close` comes next
             return claim
         except BaseException:
             if held is not None:
