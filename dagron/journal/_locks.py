@@ -49,7 +49,10 @@ class Hold:
             if file is None or file.held.get(self._number) is not self:
                 return  # it was released before, or is of the process that this one was forked from
             del file.held[self._number]
-            _unlock(file.descriptor, self._number)
+            with suppress(
+                OSError
+            ):  # all is written: it is free when the file is closed, at the latest
+                _unlock(file.descriptor, self._number)
             if not file.held:
                 del _files[self.file]
                 os.close(file.descriptor)
