@@ -8,14 +8,15 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import chain
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope, current_effective_deadline, to_thread
 
 from dagron._blame import Blame, Why, ended_by
 from dagron._current import InContext, NodeHost, current_node
 from dagron._drains import Drained
-from dagron._errors import Cancelled, UnstorableError
+from dagron._errors import Cancelled, JournalError, UnstorableError
 from dagron._graph import DAG
 from dagron._hosting import Hosting
 from dagron._keep import Fold
@@ -44,6 +45,7 @@ class Durable(Hosting):
     async def _main_in_journal(self) -> ExecutionResult:
         """Run the graph, or what is left to run of it, or return what is recorded."""
         from dagron._ledger import check_same_graph, ending  # most runs have no journal
+        from dagron._rows import Patience
         from dagron._written import written_graph
 
         expanders = self._standing
@@ -51,11 +53,16 @@ class Durable(Hosting):
         graph = written_graph(self.scheduler.dag(), expanders, untasked)
         journal = self._settings.journal
         assert journal is not None, "it is asked for where there is one"
-        opening = ThreadCall(self._host, journal._open, self.id, graph)
+        self._patience = patience = Patience()
+        if self._interrupt is not None or self._cut is not None:
+            patience.is_short = True
+        opening = ThreadCall(self._host, journal._open, self.id, graph, patience)
         cancelled = await self._in_thread(opening)
         book: Book | None = opening.value
         if book is None:
-            raise cancelled or opening.error  # type: ignore[misc]
+            if self._cut is not None and patience.is_spent and cancelled is None:
+                return await self._main_with_runners()  # it was ended before it began
+            raise self._interrupt or cancelled or opening.error  # type: ignore[misc]
         try:
             if cancelled is not None:  # and now the run is ours, to be let go
                 raise cancelled
@@ -69,9 +76,14 @@ class Durable(Hosting):
             assert self._ledger is not None, "the run is on"
             if result.reason is None or self._cut_by_failure:
                 self._ledger.finish(ending(result))
-                await self._outlast(self._ledger.finished)
+                try:
+                    await self._outlast(self._ledger.finished)
+                except JournalError:
+                    if not patience.is_spent:
+                        raise
             return result
         finally:  # in order, whatever went wrong: no node is to blame for that
+            self._hurry()
             await self._outlast(partial(to_thread.run_sync, book.release))
 
     def _begin_ledger(self, book: "Book") -> None:
@@ -94,13 +106,13 @@ class Durable(Hosting):
         self.drains.on_begin = self._begin_first
 
     async def _in_thread(self, call: ThreadCall) -> BaseException | None:
-        """Return when this call has ended in a thread; and the cancellation that came meanwhile
-        natively, past all scopes.
+        """Return when this call has ended in a thread; and the cancellation that came meanwhile,
+        which the call hears of by its patience.
         """
         try:
-            with CancelScope(shield=True):
-                await to_thread.run_sync(call)
+            await to_thread.run_sync(call, abandon_on_cancel=True)
         except self._host.cancelled_class as cancelled:
+            self._hurry()
             if not call.forbid():
                 await call.outlast()
             return cancelled
@@ -109,16 +121,27 @@ class Durable(Hosting):
     async def _outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
         """Wait for what ends by itself, also while the caller is cancelled; then raise that.
 
-        ``wait`` is called again after a cancellation that came natively.
+        From then on other processes are waited for no longer than a moment. ``wait`` is called
+        again after each cancellation. One by a scope raises at the next checkpoint, unless the
+        journal gave up on account of it.
         """
+        assert self._patience is not None, "the run has a journal"
         cancelled: BaseException | None = None
+        heard: BaseException | None = None
         while True:
             try:
-                with CancelScope(shield=True):
+                with CancelScope(shield=self._patience.is_short):
                     value = await wait()
                 break
-            except self._host.cancelled_class as error:  # natively, past all scopes
-                cancelled = error
+            except self._host.cancelled_class as error:
+                heard = error
+                if current_effective_deadline() > -inf:  # natively, past all scopes
+                    cancelled = error
+                self._hurry()
+            except JournalError:
+                if heard is None or not self._patience.is_spent:
+                    raise
+                raise heard from None
         if cancelled is not None:
             raise cancelled
         return value
@@ -150,7 +173,8 @@ class Durable(Hosting):
             return
         try:
             facts = await to_thread.run_sync(Facts, book.rows(), book.in_flight, self._retries)
-            check_same_settings(facts.settings, settings, self.id)
+            if facts.settings:  # else the process died before that was written
+                check_same_settings(facts.settings, settings, self.id)
             self._replay = replay = Replay(cast("Replayed", self), ledger, facts)
             ledger.intercept, ledger.facts = replay.intercept, facts
             self.slots.is_free = True
@@ -244,7 +268,9 @@ class Durable(Hosting):
         self._opened.set()
 
     def _fail_with(self, error: BaseException) -> None:
-        """End the run with this error."""
+        """End the run with this error, unless it is to end and did not wait."""
+        if self._patience is not None and self._patience.is_spent:
+            return
         if self._failure is None:
             self._failure = error
             self._cut = self.stream.cut = f"the run was ended: {error_text(error)}"

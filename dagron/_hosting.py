@@ -54,6 +54,7 @@ from dagron._times import Times
 if TYPE_CHECKING:
     from dagron._ledger import Ledger
     from dagron._replay import Recalled, Replay
+    from dagron._rows import Patience
     from dagron._suspects import Suspects
 
 # A large ready set becomes tasks batch by batch, one batch per pass of the event loop: the first
@@ -106,6 +107,7 @@ class Hosting(ABC):
         "_opened",
         "_on_threads",
         "_parameters",
+        "_patience",
         "_policies",
         "_conditions",
         "_prior",
@@ -154,6 +156,7 @@ class Hosting(ABC):
         self.id = os.urandom(6).hex() if run_id is None else run_id
         self._retries = retries  # what had failed in an earlier life of the run is tried again
         self._ledger: Ledger | None = None  # of a run that has a journal, while it is on
+        self._patience: Patience | None = None  # of a run that has a journal
         self._replay: Replay | None = None  # while an earlier life is told again
         self._recalled: dict[str, Recalled] = {}  # nodes whose tasks have returned in one
         self._prior: dict[str, int] = {}  # attempts in earlier lives
@@ -454,6 +457,7 @@ class Hosting(ABC):
         except BaseException as error:
             # Nodes raise nothing into the group: this is the caller's cancellation, or what a
             # backend threw into the host. A KeyboardInterrupt is not lost in either.
+            self._hurry()
             self._interrupt = self._interrupt or keyboard_interrupt(error)
             if self._interrupt is None and isinstance(error, Exception):
                 raise broken_open(error, list(self._handles)) from next(leaves(error))
@@ -466,6 +470,9 @@ class Hosting(ABC):
                 if handle is not None:  # cancelled natively before its first step
                     handle.coro.close()
             if self._ledger is not None:
+                group = self._group
+                if group and group.cancel_scope.cancel_called and not self._cut_by_failure:
+                    self._hurry()
                 await self._outlast(self._ledger.flush)
             log(DEBUG, self.id, None, "run %s ended", self.id)
         if self._interrupt is not None:
@@ -670,6 +677,7 @@ class Hosting(ABC):
     def _cut_off(self) -> None:
         """Take from a node that the caller is being cancelled: the host may hear of it later."""
         self._is_cut_off = True
+        self._hurry()
         self._halt()
         self._wake_up()
 
@@ -685,9 +693,16 @@ class Hosting(ABC):
 
     def _stop(self) -> None:
         """Cancel everything: `main` says afterwards why."""
+        if self._interrupt is not None or not self._cut_by_failure:
+            self._hurry()  # else all is still written, for that is how the run ends
         self._halt()
         if self._group is not None:
             self._group.cancel_scope.cancel()
+
+    def _hurry(self) -> None:
+        """Wait no longer for other processes that write to the journal than for a moment."""
+        if self._patience is not None:
+            self._patience.is_short = True
 
     def _halt(self) -> None:
         """Start nothing any more: everything is being cancelled, or soon will be."""

@@ -48,6 +48,16 @@ class Row(NamedTuple):
     detail: str | None = None
 
 
+class Patience:
+    """How long a run waits for other processes that write to its journal."""
+
+    __slots__ = ("is_short", "is_spent")
+
+    def __init__(self) -> None:
+        self.is_short = False  # set by the run, which is to end: for a moment, not for long
+        self.is_spent = False  # set by the journal: something is not written on account of that
+
+
 class Book(Protocol):
     """What a journal has of one run, held by this process. What reads or waits is blocking."""
 
@@ -93,5 +103,5 @@ class Book(Protocol):
 class JournalLike(Protocol):
     """What an executor needs of a `Journal`, which it does not import."""
 
-    def _open(self, run_id: str, graph: str) -> Book:
+    def _open(self, run_id: str, graph: str, patience: Patience) -> Book:
         """Claim a run, new or not."""

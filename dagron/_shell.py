@@ -70,6 +70,7 @@ class Shell(Durable):
             return
         if self._group is None:
             self._cut = self.stream.cut = reason
+            self._hurry()
         else:
             self._cut_short(reason)
 

@@ -48,7 +48,7 @@ class MemoryJournal:
         self.hold.set()
         self.waiting = 0
 
-    def _open(self, run_id: str, graph: str) -> "MemoryBook":
+    def _open(self, run_id: str, graph: str, patience: object) -> "MemoryBook":
         is_new = run_id not in self.pages
         page = self.pages.setdefault(run_id, Page(graph))
         assert not page.is_held

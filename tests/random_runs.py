@@ -329,8 +329,8 @@ class Journal(MemoryJournal):
         self.thread = thread
         self.begun: list[tuple[int, str, int]] = []  # after so many rows, which node's attempt
 
-    def _open(self, run_id: str, graph: str) -> "RandomBook":
-        book = super()._open(run_id, graph)
+    def _open(self, run_id: str, graph: str, patience: object) -> "RandomBook":
+        book = super()._open(run_id, graph, patience)
         return RandomBook(self, run_id, book)
 
     def begun_at(self, count: int) -> dict[str, int]:

@@ -14,7 +14,7 @@ from dagron.journal import _locks
 from dagron.journal._locks import hold, is_held
 from dagron.journal._store import Store
 from faults import GUARD
-from journals import Program, finish, write
+from journals import Program, Told, finish, held_writer, new_rows, write
 
 GRAPH = "{}"
 
@@ -402,23 +402,53 @@ def test_a_child_of_a_parent_that_has_closed_its_journal(path: Path) -> None:
 
 
 def test_a_lock_file_that_was_deleted(store: Store, path: Path) -> None:
-    """When somebody deletes the lock file two processes may have a run; then the second to write
-    the same row is refused, and nothing is written over.
+    """When somebody deletes the lock file another process may take a run that this one has: this
+    one notices that before it writes anything more, and the other has the run.
     """
     first = store.claim("nightly", GRAPH, "uid")
     write(store, first)
     path.with_name("runs.db-locks").unlink()
     with Store(path) as other:
         second = other.claim("nightly", GRAPH, "uid")
-        assert write(other, second) is None
         error = write(store, first)
         assert isinstance(error, JournalError)
-        assert "two processes" in str(error)
+        assert f"deleted or replaced while it was in use: {path}-locks\n" in str(error)
         assert finish(other, second) is None
         store.release(first, clean=False)
         assert is_held(f"{path}-locks", second.number)
         other.release(second, clean=True)
     assert _locks._files == {}
+
+
+def test_only_runs_of_the_lock_file_that_was_deleted_end(store: Store, path: Path) -> None:
+    """A run that was taken by the new lock file goes on, in the same transaction."""
+    lost = store.claim("lost", GRAPH, "uid")
+    write(store, lost)
+    path.with_name("runs.db-locks").unlink()
+    found = store.claim("found", GRAPH, "uid")
+    told = Told(), Told()
+    with held_writer(store):
+        for claim, each in zip((lost, found), told, strict=True):
+            store.submit(claim, new_rows(claim, 1), each)
+    assert isinstance(told[0].wait(), JournalError)
+    assert told[1].wait() is None
+
+
+def test_two_processes_write_one_run(store: Store, path: Path) -> None:
+    """Where locks do not keep two processes apart, as on a network disk, the second to write the
+    same row is refused, and nothing is written over.
+    """
+    first = store.claim("nightly", GRAPH, "uid")
+    write(store, first)
+    before, fresh = path.with_name("runs.db-locks"), path.with_name("moved")
+    before.rename(fresh)
+    with Store(path) as other:
+        second = other.claim("nightly", GRAPH, "uid")
+        assert write(other, second) is None
+        fresh.rename(before)  # so that the first sees nothing of it
+        error = write(store, first)
+        assert isinstance(error, JournalError)
+        assert "two processes" in str(error)
 
 
 def test_no_lock_file_can_be_made(store: Store, path: Path) -> None:
@@ -433,7 +463,9 @@ def test_no_lock_file_can_be_made(store: Store, path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a lock on such a disk is tried on Linux only")
 def test_a_disk_without_locks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system cannot lock, that is an error, not a run that nobody holds."""
+    """Where the system cannot lock, that is an error, not a run that nobody holds; where it cannot
+    unlock, the run is free all the same.
+    """
     import fcntl
 
     def refuse(*_: object) -> None:
@@ -444,4 +476,8 @@ def test_a_disk_without_locks(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(JournalError, match="No locks available"):
             store.claim("nightly", GRAPH, "uid")
     assert _locks._files == {}
-    assert store.claim("nightly", GRAPH, "uid").is_new
+    claim = store.claim("nightly", GRAPH, "uid")
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "lockf", refuse)
+        store.release(claim, clean=True)
+    assert not is_held(f"{store.path}-locks", claim.number)

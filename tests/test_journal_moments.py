@@ -78,9 +78,9 @@ class SlowJournal(MemoryJournal):
         self.reads = 0
         self.is_waiting, self.gate = threading.Event(), threading.Event()
 
-    def _open(self, run_id: str, graph: str) -> MemoryBook:
+    def _open(self, run_id: str, graph: str, patience: object) -> MemoryBook:
         book = SlowBook.__new__(SlowBook)
-        vars(book).update(vars(super()._open(run_id, graph)))
+        vars(book).update(vars(super()._open(run_id, graph, patience)))
         book.journal = self
         return book
 
@@ -138,10 +138,10 @@ async def test_a_caller_that_is_cancelled_while_the_run_is_claimed() -> None:
     entered, gate = threading.Event(), threading.Event()
 
     class Claimed(MemoryJournal):
-        def _open(self, run_id: str, graph: str) -> MemoryBook:
+        def _open(self, run_id: str, graph: str, patience: object) -> MemoryBook:
             entered.set()
             assert gate.wait(GUARD)
-            return super()._open(run_id, graph)
+            return super()._open(run_id, graph, patience)
 
     journal = Claimed()
     executor = DynamicExecutor(DAG.builder().add_node("a").build(), journal=journal)

@@ -229,6 +229,20 @@ async def execute(journal: Journal, run_id: str, *, broken: bool = False) -> Exe
         )
 
 
+@pytest.mark.parametrize("look", ["nodes", "result", "events", "graph"])
+async def test_a_run_that_was_deleted_since_it_was_looked_up(tmp_path: Path, look: str) -> None:
+    """Looking at a run that is not there any more names it, also where its id is used again."""
+    with Journal(tmp_path / "runs.db", allow=["storable"]) as journal:
+        await execute(journal, "night-1")
+        run = journal.run("night-1")
+        journal.forget("night-1")
+        await execute(journal, "night-1")
+        with pytest.raises(UnknownRunError, match="run 'night-1' is not in the journal") as caught:
+            found = getattr(run, look)
+            found()
+    assert caught.value.id == "night-1"
+
+
 async def test_the_runs_of_a_journal(tmp_path: Path) -> None:
     """A journal lists its runs and returns one by its id; a wrong id has close names."""
     assert Journal(tmp_path / "none.db").runs() == []

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -427,6 +428,39 @@ def test_readers_leave_what_a_killed_process_left(path: Path, tmp_path: Path) ->
     assert {end: path.with_name(path.name + end).read_bytes() for end in before} == before
 
 
+def test_a_journal_is_read_where_nothing_can_be_made(path: Path, tmp_path: Path) -> None:
+    """A journal, or a backup, that nobody has open is read also where SQLite cannot make its -shm,
+    as on a read-only disk.
+    """
+    with Store(path) as store:
+        finish(store, store.claim("nightly", GRAPH, "uid"), 30)
+        store.backup(tmp_path / "copy.db")
+    for name in ("runs.db", "copy.db"):
+        not_to_be_opened(tmp_path / f"{name}-shm")
+        before = (tmp_path / name).read_bytes()
+        with Store(tmp_path / name) as store:
+            assert [run.run_id for run in store.runs()] == ["nightly"]
+            assert len(list(store.rows(1))) == 30
+        assert (tmp_path / name).read_bytes() == before
+
+
+def not_to_be_opened(path: Path) -> None:
+    path.symlink_to("nowhere")  # SQLite does not follow it
+
+
+def test_a_wal_that_cannot_be_read_is_not_passed_over(store: Store, path: Path) -> None:
+    """Where there is something in the WAL, and it cannot be read, that is an error: what the file
+    had before is no answer.
+    """
+    finish(store, store.claim("nightly", GRAPH, "uid"))
+    wal = path.with_name("runs.db-wal").read_bytes()
+    store.close()
+    path.with_name("runs.db-wal").write_bytes(wal)
+    not_to_be_opened(path.with_name("runs.db-shm"))
+    with pytest.raises(JournalError, match="-shm, cannot be opened"):
+        store.runs()
+
+
 def test_a_reader_sees_one_moment(store: Store) -> None:
     """What is committed while rows are read is not among them."""
     claim = store.claim("nightly", GRAPH, "uid")
@@ -599,6 +633,24 @@ def test_closing_waits_for_what_was_submitted(path: Path) -> None:
     assert [each.answers for each in told] == [[None]] * 20
     with Store(path) as other:
         assert other.claim("nightly", GRAPH, "uid").last_seq == 200
+
+
+def test_a_run_that_is_claimed_while_the_store_is_closed(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is free after `close`, also one whose claim was made just before, and not told yet."""
+    call = store._writer.call
+
+    def close_first(*arguments: Any) -> Any:
+        claim = call(*arguments)
+        store.close()
+        return claim
+
+    monkeypatch.setattr(store._writer, "call", close_first)
+    claim = store.claim("nightly", GRAPH, "uid")
+    assert isinstance(write(store, claim), JournalError)
+    with Store(path) as other:
+        assert other.claim("nightly", GRAPH, "uid").last_seq == 0
 
 
 def test_a_closed_store_says_so(path: Path) -> None:
@@ -958,23 +1010,78 @@ def _memory(path: str) -> Any:
 # --- the file goes away underneath ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", ["runs.db", "runs.db-wal"])
+@pytest.mark.parametrize("which", ["runs.db", "runs.db-wal", "runs.db-shm", "runs.db-locks"])
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_a_file_that_goes_away_is_noticed(
     store: Store, tmp_path: Path, which: str, how: str
 ) -> None:
-    """No batch is acknowledged that went into a file which is not there any more."""
+    """No batch is acknowledged that went into a file which is not there any more, or beside one
+    that other processes do not see.
+    """
     claim = store.claim("nightly", GRAPH, "uid")
     assert write(store, claim) is None
-    gone = tmp_path / which
+    go_away(tmp_path / which, how)
+    error = write(store, claim)
+    assert isinstance(error, JournalError)
+    assert f"deleted or replaced while it was in use: {tmp_path / which}\n" in str(error)
+    assert write(store, claim) is error
+
+
+def go_away(gone: Path, how: str) -> None:
     copy = gone.read_bytes()
     gone.unlink()
     if how == "replaced":
         gone.write_bytes(copy)
-    error = write(store, claim)
-    assert isinstance(error, JournalError)
-    assert "deleted or replaced" in str(error)
-    assert write(store, claim) is error
+
+
+@pytest.mark.parametrize("which", ["runs.db", "runs.db-wal", "runs.db-shm"])
+def test_no_run_is_claimed_in_a_file_that_has_gone_away(
+    store: Store, tmp_path: Path, which: str
+) -> None:
+    """Nor is a run claimed there, or deleted: nothing is written."""
+    ended = store.claim("nightly", GRAPH, "uid")
+    finish(store, ended)
+    store.release(ended, clean=True)
+    go_away(tmp_path / which, "deleted")
+    with pytest.raises(JournalError, match="deleted or replaced"):
+        store.claim("other", GRAPH, "uid")
+    with pytest.raises(JournalError, match="deleted or replaced"):
+        in_writer(store, partial(store._forgotten, "nightly", ended.number))
+
+
+@pytest.mark.parametrize("how", ["goes on", "is idle"])
+def test_what_another_process_writes_beside_another_shm_stays(
+    store: Store, tmp_path: Path, how: str
+) -> None:
+    """When somebody deletes the -shm, the next process makes another one, of which SQLite does not
+    know in this one. What that process is told to be written stays: nothing is written over it,
+    also by the end of this process, and what this one had written before is there, too.
+    """
+    claim = store.claim("nightly", GRAPH, "uid")
+    assert write(store, claim, 3) is None
+    (tmp_path / "runs.db-shm").unlink()
+    with Program(
+        tmp_path / "runs.db",
+        """
+        with Store(path) as store:
+            claim = store.claim("other", "{}", "uid")
+            say(write(store, claim, 30), finish(store, claim))
+            store.release(claim, clean=True)
+        """,
+    ) as program:
+        assert program.end() == "None None\n"
+    if how == "goes on":
+        error = write(store, claim, 2)
+        assert isinstance(error, JournalError)
+        assert f"{tmp_path / 'runs.db-shm'}\n  help: open the journal anew" in str(error)
+    store.close()
+    with Store(tmp_path / "runs.db") as other:
+        assert [(run.run_id, run.state) for run in other.runs()] == [
+            ("nightly", "interrupted"),
+            ("other", "finished"),
+        ]
+        assert len(list(other.rows(2))) == 31
+        assert other.claim("nightly", GRAPH, "uid").last_seq == 3
 
 
 # --- what is in flight ---------------------------------------------------------------------------

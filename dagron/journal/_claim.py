@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from time import time
 
 from dagron._errors import JournalError
-from dagron._rows import Row
+from dagron._rows import Patience, Row
 from dagron.journal._begun import Begun
 from dagron.journal._locks import Hold
 from dagron.journal._runs import RunRecord
@@ -38,6 +38,9 @@ class Claim:
         self.next_seq = last_seq + 1
         self.is_open = False  # whether the run's record knows of this life
         self.is_ended = False  # whether its end was submitted
+        self.patience = Patience()
+        self.submitted = 0  # batches, and how many of them were answered
+        self.answered = 0
         self.error: JournalError | None = None
 
     def __repr__(self) -> str:

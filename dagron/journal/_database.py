@@ -11,11 +11,14 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from dagron._errors import JournalError
-from dagron.journal._failures import code_of, no_database, unusable
+from dagron.journal._failures import code_of, no_database, replaced, unusable
+from dagron.journal._locks import Identity, identity, identity_of
 from dagron.journal._rows import COLUMNS
 
 APPLICATION = 0x6461676E  # "dagn", in the file's header: whose file it is
 VERSION = 1  # of the tables
+# What SQLite says where it cannot make the -shm that a reader needs, too.
+_NOTHING_TO_MAKE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 SMALLEST = 512  # bytes of any database that is not empty
 
 _TABLES = (
@@ -26,51 +29,63 @@ _TABLES = (
     f"CREATE TABLE rows ({COLUMNS.replace('id', 'id INTEGER PRIMARY KEY', 1)})",
 )
 
-_Identity = tuple[int, int]  # device and inode
-
 # The files that this process has open, and those that the process had open from which it was
 # forked: SQLite keeps tables of locks per process, and a forked copy of them is wrong.
-_open: Counter[_Identity] = Counter()
-_inherited: set[_Identity] = set()
+_open: Counter[Identity] = Counter()
+_inherited: set[Identity] = set()
 _mutex = threading.RLock()
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows which file it has open."""
+    """A connection that knows which files it has open."""
 
     path = ""
-    identity: _Identity = (0, 0)
-    wal: _Identity | None = None
+    identity: Identity = (0, 0)
     is_counted = False
+    _places: tuple[tuple[str, Identity], ...] = ()
 
     def close(self) -> None:
         """Close it; a second time does nothing."""
+        if self._is_beside_another():
+            self._close_beside_another()
         super().close()
         with _mutex:
             if self.is_counted:
                 self.is_counted = False
                 _open[self.identity] -= 1
 
+    def _is_beside_another(self) -> bool:
+        """Tell whether others, who have the same file open, have another -wal or -shm."""
+        if not self._places or identity_of(self.path) != self.identity:
+            return False
+        return any(identity_of(path) not in (None, known) for path, known in self._places)
+
+    def _close_beside_another(self) -> None:
+        """Close it, but not as the last connection of this process.
+
+        The last one moves the WAL, as it knows it, into the file and deletes it, with all that
+        others have written, of which it does not know. One that only reads does nothing of that.
+        """
+        with suppress(sqlite3.Error, JournalError, OSError):
+            with closing(_connect(self.path, "mode=ro")) as reader:
+                reader.execute("SELECT 1 FROM runs LIMIT 1").fetchone()  # from here on it counts
+                super().close()
+
+    def note_place(self) -> None:
+        """Remember which files are open here, as long as this connection is.
+
+        SQLite makes those beside the first with the first connection, and deletes them with the
+        last.
+        """
+        beside = (f"{self.path}-wal", f"{self.path}-shm")
+        found = [(path, identity(os.stat(path))) for path in beside]
+        self._places = ((self.path, self.identity), *found)
+
     def check_place(self) -> None:
-        """Raise `JournalError` unless the path still leads to the files that are open here."""
-        try:
-            here = _identity(self.path), _identity(f"{self.path}-wal")
-        except OSError:
-            here = None
-        if self.wal is None and here is not None:
-            self.wal = here[1]  # made by the first connection, and gone with the last
-        if here != (self.identity, self.wal):
-            raise JournalError(
-                f"the journal was deleted or replaced while it was in use: {self.path}\n"
-                f"  help: what was recorded since then is lost; leave the file, its -wal and its "
-                f"-shm alone while a run is going on",
-                self.path,
-            )
-
-
-def _identity(path: str) -> _Identity:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
+        """Raise `JournalError` unless the paths still lead to the files that are open here."""
+        for path, known in self._places:
+            if identity_of(path) != known:
+                raise replaced(self.path, path)
 
 
 def open_writer(path: str, durability: str, busy_timeout: float) -> Connection:
@@ -93,6 +108,7 @@ def open_writer(path: str, durability: str, busy_timeout: float) -> Connection:
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
         connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone()  # now there is a WAL
+        connection.note_place()
         connection.check_place()
     except BaseException:
         connection.close()
@@ -110,7 +126,17 @@ def open_reader(path: str, busy_timeout: float) -> Connection | None:
         if not _is_something(path):
             return None
         _look(path)
-        connection = _connect(path, "mode=ro", busy_timeout)
+    try:
+        return _opened_reader(path, "mode=ro", busy_timeout)
+    except sqlite3.Error as error:
+        if code_of(error) not in _NOTHING_TO_MAKE or not _is_whole(path):
+            raise
+    return _opened_reader(path, "mode=ro&immutable=1", busy_timeout)  # it cannot have its -shm
+
+
+def _opened_reader(path: str, how: str, busy_timeout: float) -> Connection | None:
+    with _mutex:
+        connection = _connect(path, how, busy_timeout)
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
         if _is_ours(connection):
@@ -140,14 +166,21 @@ def open_backup(path: str) -> Connection:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """Write in one transaction: all of it, or nothing."""
+    """Write in one transaction: all of it, or nothing.
+
+    Raises `JournalError` before, so that nothing is written over what others have written who have
+    found other files there; and afterwards, when it has gone into a file that is not there any
+    more.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.check_place()
         yield
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)
         raise
+    connection.check_place()
 
 
 def roll_back(connection: Connection) -> None:
@@ -194,6 +227,14 @@ def _look(path: str) -> None:
                 raise
 
 
+def _is_whole(path: str) -> bool:
+    """Tell whether the file has it all, since there is nothing in a WAL beside it."""
+    try:
+        return os.stat(f"{path}-wal").st_size == 0
+    except FileNotFoundError:
+        return True
+
+
 def _is_half_written(path: str) -> bool:
     """Tell whether a process died while it made the file: SQLite will undo that."""
     return os.path.exists(f"{path}-journal")
@@ -231,7 +272,7 @@ def _connect(path: str, how: str, busy_timeout: float = 0.0) -> Connection:
     )
     try:
         connection.path = path
-        connection.identity = _identity(path)
+        connection.identity = identity(os.stat(path))
         if connection.identity in _inherited:
             raise JournalError(
                 f"this process was forked from one that has the journal open: {path}\n"

@@ -11,6 +11,11 @@ def code_of(error: sqlite3.Error) -> int | None:
     return None if code is None else code & 0xFF
 
 
+def is_busy(error: BaseException) -> bool:
+    """Tell whether another process was in the way."""
+    return isinstance(error, sqlite3.Error) and code_of(error) == sqlite3.SQLITE_BUSY
+
+
 _TOLD = {
     sqlite3.SQLITE_FULL: (
         "the disk of the journal is full",
@@ -80,6 +85,18 @@ def damaged(path: str, run_id: str | None = None, seq: int | None = None) -> Jou
         run_id,
         seq,
         max(0, (seq or 1) - 1),
+    )
+
+
+def replaced(path: str, file: str) -> JournalError:
+    """Return the error for a journal of which a file is not the one any more that was opened."""
+    help = "open the journal anew, and start the run again under its run_id: it goes on"
+    if file in (path, f"{path}-wal"):
+        help = "what was recorded since then is lost"
+    return JournalError(
+        f"a file of the journal was deleted or replaced while it was in use: {file}\n"
+        f"  help: {help}; leave the file, its -wal, -shm and -locks alone while a run is going on",
+        path,
     )
 
 

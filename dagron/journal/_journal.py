@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal
 
 from dagron._checks import counted
+from dagron._rows import Patience
 from dagron.journal._book import Book
 from dagron.journal._recorded_run import RecordedRun
 from dagron.journal._references import References
@@ -50,7 +51,8 @@ class Journal:
 
     A node that was at work each of the ``max_recoveries`` times when the process died is FAILED
     with `NodePoisonedError` instead of killing it again. ``busy_timeout`` is how many seconds to
-    wait, in a thread, while other processes write to the same file.
+    wait, in a thread, while other processes write to the same file; a run that is to end waits for
+    half a second.
 
     One journal serves any number of executors, runs and event loops at once, and its file any
     number of processes; each run belongs to one of them at a time. All methods block, as reading a
@@ -82,8 +84,8 @@ class Journal:
         """The file, as an absolute path."""
         return self._store.path
 
-    def _open(self, run_id: str, graph: str) -> Book:
-        claim = self._store.claim(run_id, graph, os.urandom(16).hex())
+    def _open(self, run_id: str, graph: str, patience: Patience) -> Book:
+        claim = self._store.claim(run_id, graph, os.urandom(16).hex(), patience)
         references = References(self._values, self._allow, trust=self._trust)
         return Book(self._store, claim, self._values, references, self._max_recoveries)
 
@@ -99,13 +101,13 @@ class Journal:
         return self._recorded(self._store.run(run_id))
 
     def _recorded(self, row: RunRow) -> RecordedRun:
-        store, number = self._store, row.number
+        store = self._store
         return RecordedRun(
             row,
-            partial(store.graph, number),
-            partial(store.rows, number),
+            partial(store.graph, row),
+            partial(store.rows, row),
             self._values.load,
-            in_flight=partial(store.in_flight, number),
+            in_flight=partial(store.in_flight, row),
         )
 
     def prune(self, *, older_than: float | timedelta) -> list[str]:

@@ -17,7 +17,7 @@ if sys.platform == "win32":  # pragma: no cover
 else:
     import fcntl
 
-_Key = tuple[int, int]  # device and inode
+Identity = tuple[int, int]  # of a file: device and inode
 
 
 class _LockFile:
@@ -28,28 +28,52 @@ class _LockFile:
         self.held: dict[int, Hold] = {}
 
 
-_files: dict[_Key, _LockFile] = {}
+_files: dict[Identity, _LockFile] = {}
 _mutex = threading.Lock()
 
 
 class Hold:
-    """A run that this process holds, until `release`."""
+    """A run that this process holds, until `release`.
 
-    def __init__(self, key: _Key, number: int) -> None:
-        self._key = key
+    ``file`` tells its lock file from another one, of which other processes ask who has the run.
+    """
+
+    def __init__(self, file: Identity, number: int) -> None:
+        self.file = file
         self._number = number
 
     def release(self) -> None:
         """Let the run go; a second time does nothing."""
         with _mutex:
-            file = _files.get(self._key)
+            file = _files.get(self.file)
             if file is None or file.held.get(self._number) is not self:
                 return  # it was released before, or is of the process that this one was forked from
             del file.held[self._number]
-            _unlock(file.descriptor, self._number)
+            with suppress(
+                OSError
+            ):  # all is written: it is free when the file is closed, at the latest
+                _unlock(file.descriptor, self._number)
             if not file.held:
-                del _files[self._key]
+                del _files[self.file]
                 os.close(file.descriptor)
+
+
+def locks_of(path: str) -> str:
+    """Return the lock file of a journal."""
+    return f"{path}-locks"
+
+
+def identity(status: os.stat_result) -> Identity:
+    """Return what tells a file from all others."""
+    return status.st_dev, status.st_ino
+
+
+def identity_of(path: str) -> Identity | None:
+    """Return the identity of the file that stands there, or None: there is none."""
+    try:
+        return identity(os.stat(path))
+    except OSError:
+        return None
 
 
 def hold(path: str, number: int) -> Hold | None:
@@ -85,22 +109,17 @@ def is_held(path: str, number: int) -> bool:
                 os.close(file.descriptor)
 
 
-def _opened(path: str, *, create: bool = True) -> tuple[_Key, _LockFile]:
+def _opened(path: str, *, create: bool = True) -> tuple[Identity, _LockFile]:
     """Return the lock file that stands there; opened only if this process does not have it open."""
-    with suppress(FileNotFoundError):
-        key = _key_of(os.stat(path))
-        if key in _files:
-            return key, _files[key]
+    key = identity_of(path)
+    if key is not None and key in _files:
+        return key, _files[key]
     flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
     descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    key = _key_of(os.fstat(descriptor))
+    key = identity(os.fstat(descriptor))
     # Was another file moved there since the look above, one that we have? Then this descriptor
     # stays open for good, since to close it would let go of what we hold.
     return key, _files.setdefault(key, _LockFile(descriptor))
-
-
-def _key_of(status: os.stat_result) -> _Key:
-    return status.st_dev, status.st_ino
 
 
 if sys.platform == "win32":  # pragma: no cover

@@ -16,12 +16,12 @@ from typing import NamedTuple
 from dagron._checks import finite
 from dagron._errors import InternalError, JournalError, RunInUseError, UnknownRunError
 from dagron._names import checked_run_id, close_names, question
-from dagron._rows import OUTCOMES, RETRY, Row
+from dagron._rows import OUTCOMES, RETRY, Patience, Row
 from dagron.journal._begun import Begun, read_begun, remove_begun, still_in_flight
 from dagron.journal._claim import Claim
 from dagron.journal._database import Connection, open_backup, open_reader, transaction
 from dagron.journal._failures import FAILURES, damaged, failure
-from dagron.journal._locks import Hold, hold, is_held
+from dagron.journal._locks import Hold, hold, is_held, locks_of
 from dagron.journal._runs import (
     RunRecord,
     all_runs,
@@ -113,15 +113,19 @@ class Store:
 
     # -- writing a run
 
-    def claim(self, run_id: str, graph: str, uid: str) -> Claim:
+    def claim(self, run_id: str, graph: str, uid: str, patience: Patience | None = None) -> Claim:
         """Take a run: make it, or find it; blocking. ``graph`` and ``uid`` are those of a new one.
+
+        ``patience`` says how long to wait for other processes, now and when rows are written.
 
         Raises `RunInUseError` when it is being executed, `JournalError` when the file cannot be
         used.
         """
         run_id = checked_run_id(run_id)
-        claim = self._writer.call(lambda connection: self._claimed(connection, run_id, graph, uid))
-        self._claims.add(claim)
+        claim = self._writer.call(
+            lambda connection: self._claimed(connection, run_id, graph, uid), patience
+        )
+        claim.patience = patience or claim.patience
         try:
             if not claim.is_new and not claim.is_finished:
                 claim.in_flight = self._in_flight(claim.record, claim.last_seq)
@@ -161,7 +165,11 @@ class Store:
         """
         if claim not in self._claims:
             return
-        self._writer.call(lambda _: _release(claim, clean))
+        self._writer.check_process()
+        if claim.answered == claim.submitted:  # else another run might be in the way, which waits
+            _release(claim, clean)
+        else:
+            self._writer.call(lambda _: _release(claim, clean))
         self._claims.discard(claim)
 
     def _submit(self, claim: Claim, rows: Sequence[Row], done: Done, *, is_end: bool) -> None:
@@ -184,16 +192,16 @@ class Store:
                 if record is None:
                     fresh = RunRecord(0, run_id, uid, time())
                     record = insert_run(connection, fresh, graph)
-                held = hold(self._beside("locks"), record.number)
+                held = hold(locks_of(self._path), record.number)
                 if held is None:
                     raise self._in_use(record)
                 record = record._replace(pid=os.getpid(), host=socket.gethostname(), since=time())
                 update_run(connection, record)
                 claim = self._found(connection, record, held)
-            connection.check_place()
             if found is None:
                 claim.is_new = claim.is_open = True
                 claim.begun.open(record.life)
+            self._claims.add(claim)  # here, so that it is let go also where `close` comes next
             return claim
         except BaseException:
             if held is not None:
@@ -252,14 +260,14 @@ class Store:
                 raise self._unknown(run_id, [other.run_id for other in known])
         return self._row_of(record)
 
-    def graph(self, run: Claim | int) -> str:
+    def graph(self, run: Claim | RunRow | int) -> str:
         """Return the graph with which a run began, as it was given to `claim`."""
         with self._reading() as connection:
             for row in checked_rows(*self._record(connection, run)):
                 return row.change or ""
         raise damaged(self._path, None, 0)
 
-    def rows(self, run: Claim | int) -> Iterator[Row]:
+    def rows(self, run: Claim | RunRow | int) -> Iterator[Row]:
         """Yield the rows of a run in their order, each once it has been checked.
 
         Raises `JournalCorruptError` at the first that is damaged or missing: those before it are
@@ -276,7 +284,7 @@ class Store:
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise damaged(self._path, record.run_id, seq + 1) from error
 
-    def in_flight(self, run: Claim | int) -> dict[str, int]:
+    def in_flight(self, run: Claim | RunRow | int) -> dict[str, int]:
         """Return what is at work in a run, or was when its process died, each with its attempt."""
         with self._reading() as connection:
             _, record = self._record(connection, run)
@@ -334,16 +342,16 @@ class Store:
             raise failure(error, self._path) from error
 
     def _record(
-        self, connection: Connection | None, run: Claim | int
+        self, connection: Connection | None, run: Claim | RunRow | int
     ) -> tuple[Connection, RunRecord]:
-        number = run.number if isinstance(run, Claim) else run
+        number, run_id = (run, str(run)) if isinstance(run, int) else (run.number, run.run_id)
         record = None if connection is None else numbered_run(connection, number)
         if connection is None or record is None:
-            raise self._unknown(str(number), [])
+            raise self._gone(run_id)
         return connection, record
 
     def _row_of(self, record: RunRecord) -> RunRow:
-        held_by = _holder(record) if is_held(self._beside("locks"), record.number) else None
+        held_by = _holder(record) if is_held(locks_of(self._path), record.number) else None
         state = "running" if held_by else "interrupted"
         if record.ended is not None:
             state = "finished"
@@ -354,6 +362,10 @@ class Store:
         help = question(close) or f"the journal has {len(known)} runs: {self._path}"
         text = f"no run of the journal has the id {run_id!r:.60}\n  help: {help}"
         return UnknownRunError(text, run_id, close=close)
+
+    def _gone(self, run_id: str) -> UnknownRunError:
+        text = f"run {run_id!r} is not in the journal any more: {self._path}"
+        return UnknownRunError(f"{text}\n  help: it was pruned or forgotten meanwhile", run_id)
 
     def _pruned(self, number: int, before: float, connection: Connection) -> str | None:
         """Delete one run that ended before then, and return its id; None where it goes on."""
@@ -367,7 +379,7 @@ class Store:
 
     def _forgotten(self, run_id: str, number: int, connection: Connection) -> None:
         if self._deleted(number, lambda record: True, connection) is None:
-            raise self._unknown(run_id, [])  # another process was quicker
+            raise self._gone(run_id)  # another process was quicker
 
     def _deleted(
         self, number: int, is_meant: Callable[[RunRecord], bool], connection: Connection
@@ -381,22 +393,18 @@ class Store:
             if record is None or not is_meant(record):
                 return None
             # Held and let go within it: a claim is a transaction too, and never meets this one.
-            held = hold(self._beside("locks"), number)
+            held = hold(locks_of(self._path), number)
             if held is None:
                 raise self._in_use(record)
             try:
                 delete_run(connection, number)
             finally:
                 held.release()
-        connection.check_place()
         remove_begun(self._begun_path(number))
         return record.run_id
 
-    def _beside(self, what: str) -> str:
-        return f"{self._path}-{what}"
-
     def _begun_path(self, number: int) -> str:
-        return self._beside(f"{number}.begun")
+        return f"{self._path}-{number}.begun"
 
 
 def _holder(record: RunRecord) -> Holder:
