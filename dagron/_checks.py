@@ -4,7 +4,9 @@ What is refused is named, together with what to type.
 """
 
 import inspect
+from collections.abc import Callable
 from math import inf, isfinite
+from typing import Any
 
 
 def unplain_kind(function: object) -> str | None:
@@ -17,6 +19,19 @@ def unplain_kind(function: object) -> str | None:
         if inspect.isasyncgenfunction(code):
             return "an async generator function"
     return None
+
+
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Tell whether a function can be called with so many values, as far as that can be known."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # `int` has none, for example
+        return True
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def counted(parameter: str, value: object, least: int = 1) -> int:

@@ -1,7 +1,7 @@
 """Nodes that go on adding nodes: by an expander that is a generator, and from inside a task."""
 
-from collections.abc import Callable
-from inspect import isawaitable
+from collections.abc import Callable, Coroutine
+from inspect import CORO_CREATED, getcoroutinestate, isawaitable
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ from dagron._bodies import EXPANDER, Bodies, due, too_late
 from dagron._calls import has_not_run, not_a_modification
 from dagron._checks import unplain_kind
 from dagron._current import here
-from dagron._errors import Cancelled, ExpansionError, ModificationError
+from dagron._errors import Cancelled, ExpansionError, ModificationError, NotAwaitedError
 from dagron._graph import DAG
 from dagron._keep import Fold
 from dagron._modification import DynamicModification, DynamicNodeSpec
-from dagron._names import shown
+from dagron._names import plural, shown
 from dagron._policy import WINDOW, NodePolicy
 from dagron._pump import Pump
 from dagron._scheduler import Scheduler
@@ -37,25 +37,31 @@ class Grow:
     A task with a parameter of this name gets one: ``await grow(DynamicNodeSpec(...))``.
     """
 
-    __slots__ = ("_growing", "_name", "_turn")
+    __slots__ = ("_grower", "_growing", "_name")
 
-    def __init__(self, growing: "Growing", name: str, turn: Lock) -> None:
+    def __init__(self, growing: "Growing", name: str, grower: "_Grower") -> None:
         self._growing: Growing | None = growing
         self._name = name
-        self._turn = turn  # one at a time
+        self._grower = grower
 
-    async def __call__(self, change: DynamicNodeSpec | DynamicModification) -> None:
-        """Land a new node, or a modification: whole, or not at all.
+    def __call__(self, change: DynamicNodeSpec | DynamicModification) -> Coroutine[Any, Any, None]:
+        """Land a new node, or a modification, when it is awaited: whole, or not at all.
 
         It waits while ``NodePolicy(window=...)`` children of this node are unfinished, and in the
         node's own task without any slots. New nodes start at once; those that depend on this node
         wait for its end.
 
+        Where the task is tried again by its `Retry`, what it adds just as it had added it before
+        (names, edges and policies) is there already, and counts once.
+
         Raises `ModificationError`, which changes nothing and may be caught; `TypeError` for
         anything else than these two; `ExpansionError` when the children that it waits for wait for
         this node; `Cancelled` where a shield keeps out the cancellation of the node; `RuntimeError`
-        after the node has ended.
+        after the node has ended. The node fails if this was not awaited when its task ends.
         """
+        return self._grower.called(self._land(change))
+
+    async def _land(self, change: DynamicNodeSpec | DynamicModification) -> None:
         if not isinstance(change, (DynamicNodeSpec, DynamicModification)):
             if has_not_run(change):
                 change = type(change).__name__
@@ -64,8 +70,8 @@ class Grow:
                 f"  help: write await grow(dagron.DynamicNodeSpec('name', task))"
             )
         self._open()
-        async with self._turn:
-            await self._open().by_task(self._name, self._turn, change)
+        async with self._grower.turn:
+            await self._open().by_task(self._name, self._grower, change)
 
     @property
     def dag(self) -> DAG:
@@ -73,7 +79,7 @@ class Grow:
         return self._open().dag()
 
     def _open(self) -> "Growing":
-        if self._growing is None or self._growing.is_over(self._name, self._turn):
+        if self._growing is None or self._growing.is_over(self._name, self._grower):
             self._growing = None
             raise _has_ended(self._name)
         return self._growing
@@ -87,6 +93,45 @@ def _has_ended(name: str) -> RuntimeError:
         f"node {name!r:.60} has ended: it can add no nodes any more\n"
         f"  help: let the task wait for whatever calls grow"
     )
+
+
+class _Grower:
+    """What is known of a node whose task adds others, from its first attempt to its end."""
+
+    __slots__ = ("_before", "_calls", "_landed", "turn")
+
+    def __init__(self) -> None:
+        self.turn = Lock()  # one modification at a time
+        self._calls: list[Coroutine[Any, Any, None]] = []
+        self._landed: dict[tuple[str, ...], DynamicModification] = {}
+        self._before: dict[tuple[str, ...], DynamicModification] = {}  # by attempts that failed
+
+    def called(self, call: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+        self._calls = [*self.unawaited(), call]
+        return call
+
+    def unawaited(self) -> list[Coroutine[Any, Any, None]]:
+        """Return the calls that nobody has awaited yet."""
+        return [call for call in self._calls if getcoroutinestate(call) == CORO_CREATED]
+
+    def try_again(self) -> None:
+        """Begin another attempt."""
+        self._before.update(self._landed)
+
+    def has_landed(self, change: DynamicModification) -> bool:
+        """Tell whether an attempt that failed has landed it, and this one not yet."""
+        names = _names(change)
+        if self._before.get(names) != change:
+            return False
+        del self._before[names]
+        return True
+
+    def land(self, change: DynamicModification) -> None:
+        self._landed[_names(change)] = change
+
+
+def _names(change: DynamicModification) -> tuple[str, ...]:
+    return tuple(spec.name for spec in change.add_nodes)
 
 
 class _Room:
@@ -166,7 +211,7 @@ class Growing:
         self._is_cancelled = is_cancelled
         self.ledger: Ledger | None = None  # of a run that has a journal
         self._rooms: dict[str, _Room] = {}  # of the nodes that wait for room
-        self._grown: dict[str, Lock] = {}  # of the nodes whose tasks may add others
+        self.growers: dict[str, _Grower] = {}  # of the nodes whose tasks may add others
         self.folds: dict[str, _Folding] = {}  # of the children of these nodes
         self.values = bodies.values
 
@@ -284,11 +329,25 @@ class Growing:
     def handle(self, name: str) -> Grow:
         """Return what the task of a node adds nodes with."""
         self.count_children(name)
-        return Grow(self, name, self._grown.setdefault(name, Lock()))
+        grower = self.growers.setdefault(name, _Grower())
+        grower.try_again()
+        return Grow(self, name, grower)
 
-    def is_over(self, name: str, turn: Lock) -> bool:
-        """Tell whether the node has ended; a later one of its name has another ``turn``."""
-        return self._grown.get(name) is not turn
+    def is_over(self, name: str, grower: _Grower) -> bool:
+        """Tell whether the node has ended; a later one of its name is another grower."""
+        return self.growers.get(name) is not grower
+
+    def check_awaited(self, name: str) -> None:
+        """Raise where the task of this node, which has returned, added nodes and did not wait."""
+        grower = self.growers.get(name)
+        if grower is not None and (calls := grower.unawaited()):
+            for call in calls:
+                call.close()
+            raise NotAwaitedError(
+                f"the task of node {name!r:.60} called grow(...) and did not wait for it, "
+                f"{plural(len(calls), 'time')}: nothing was added\n"
+                f"  help: did you forget 'await'? write: await grow(...)"
+            )
 
     def dag(self) -> DAG:
         """Return the graph."""
@@ -296,18 +355,22 @@ class Growing:
         return dag
 
     async def by_task(
-        self, name: str, turn: Lock, change: DynamicNodeSpec | DynamicModification
+        self, name: str, grower: _Grower, change: DynamicNodeSpec | DynamicModification
     ) -> None:
         """Land what a task adds to the graph, as soon as there is room."""
         if isinstance(change, DynamicNodeSpec):
             change = DynamicModification([change])
+        if grower.has_landed(change):
+            return
         policy = self._scheduler.policies.get(name)
         await self._wait_for_room(name, policy.window if policy else WINDOW)
-        if self.is_over(name, turn):
+        if self.is_over(name, grower):
             raise _has_ended(name)
         self._check_cancelled(name)
         try:
             await self._land_next(name, change, settled=False)
+            if policy is not None and policy.retry is not None:
+                grower.land(change)
         except ModificationError as error:
             error.with_traceback(None)  # its frames would keep the run alive
             raise
@@ -459,7 +522,7 @@ class Growing:
 
     def end_task(self, name: str) -> None:
         """Let a node's task add nodes no longer."""
-        if self._grown.pop(name, None) is not None:
+        if self.growers.pop(name, None) is not None:
             self.release(name)
 
     def end(self, name: str) -> "_Folding | None":
@@ -470,5 +533,5 @@ class Growing:
     def close(self) -> None:
         """Let go of the run, which has ended; tasks that outlive it may still ask `is_over`."""
         vars(self).clear()
-        self._rooms, self._grown = {}, {}
+        self._rooms, self.growers = {}, {}
         self._is_cancelled = lambda name: False

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-from dagron._checks import unplain_kind
+from dagron._checks import takes, unplain_kind
 from dagron._value import Value
 
 WORDS = ("all", "leaves", "failures")
@@ -35,9 +35,16 @@ class Fold(Value):
                 f"a fold is a function (accumulator, name, result), not {function!r:.60}\n"
                 f"  help: write Fold(lambda total, name, result: total + result, int)"
             )
-        if not callable(start) or unplain_kind(start) is not None:
+        if not takes(function, 3):
             raise TypeError(
-                f"start is a function that makes the first accumulator, not {start!r:.60}\n"
+                f"a fold is called with (accumulator, name, result), which {function!r:.60} does "
+                f"not take\n"
+                f"  help: write def add(accumulator, name, result): ..."
+            )
+        if not callable(start) or unplain_kind(start) is not None or not takes(start, 0):
+            raise TypeError(
+                f"start is called without arguments and makes the first accumulator, which "
+                f"{start!r:.60} does not\n"
                 f"  help: write start=int, start=list or start=lambda: {start!r:.60}"
             )
         self.__setstate__((function, start))

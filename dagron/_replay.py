@@ -503,7 +503,8 @@ def _unreadable(by: str | None, error: ModificationError) -> ReplayError:
 def _poisoned(name: str, count: int) -> NodePoisonedError:
     return NodePoisonedError(
         f"node {name!r:.60} was at work each of the {count} times when the process died\n"
-        f"  help: see what kills it; then execute(..., retry_failed=True) tries it again",
+        f"  help: see what kills it (an unhandled SIGTERM does, too); then execute(..., "
+        f"retry_failed=True) tries it again. Journal(max_recoveries=...) sets how often it may be",
         name,
         count,
     )

@@ -204,6 +204,8 @@ class Shell(Durable):
                 seconds = perf_counter() - began
             else:
                 value, seconds = await self.bodies.run(name, task, policy, call)
+            if self.growing.growers:
+                self.growing.check_awaited(name)
             if self._ledger is not None:
                 self._ledger.keep(name, value, seconds, started_at)
             reason = EXPANDER_FAILED

@@ -121,7 +121,7 @@ def _tried_again(result: ExecutionResult) -> list[str]:
     again = [node.attempts - 1 for node in result.node_results.values() if node.attempts > 1]
     if not again:
         return []
-    kept = " that are kept" if result.forgotten else ""
+    kept = " of those that are kept" if result.forgotten else ""
     return [f"{plural(len(again), 'node')}{kept}, {plural(sum(again), 'time')} in all"]
 
 

@@ -614,11 +614,19 @@ def test_what_cannot_fold_is_refused(function: Any) -> None:
         Fold(function, int)
 
 
-@pytest.mark.parametrize("start", [0, [], None, forgotten_await, stream])
+@pytest.mark.parametrize("start", [0, [], None, forgotten_await, stream, lambda total: total])
 def test_what_cannot_start_is_refused(start: Any) -> None:
-    """An accumulator is made for each run: by a plain function."""
-    with pytest.raises(TypeError, match=r"start is a function .*\n  help: write start=int"):
+    """An accumulator is made for each run: by a plain function that takes nothing."""
+    with pytest.raises(TypeError, match=r"start is called without .*\n  help: write start=int"):
         Fold(add_up, start)
+
+
+@pytest.mark.parametrize("function", [lambda total, result: total, lambda a, b, c, d: a])
+def test_a_fold_that_takes_something_else_is_refused(function: Any) -> None:
+    """A fold that cannot be called is refused when it is made, and not for each child."""
+    with pytest.raises(TypeError, match=r"is called with \(accumulator, name, result\), which "):
+        Fold(function, int)
+    assert Fold(lambda *values: values[0], lambda first=0: first)
 
 
 @pytest.mark.parametrize(

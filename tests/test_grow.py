@@ -23,6 +23,7 @@ from dagron import (
     ModificationError,
     NodePolicy,
     NodeStatus,
+    NotAwaitedError,
     Retry,
     TaskSignatureError,
     UnknownNodeError,
@@ -412,6 +413,60 @@ async def test_what_an_attempt_has_added_stays() -> None:
         "a",
         *(f"attempt {n}{by}" for n in (1, 2, 3) for by in ("", " by the first")),
     ]
+
+
+async def test_an_attempt_may_add_again_what_one_before_has_added() -> None:
+    """A task that is tried again may add the same nodes again: they are there, and count once. What
+    is added otherwise, or twice by one attempt, is refused.
+    """
+    runs: list[str] = []
+    refused: list[str] = []
+
+    def child(name: str, **more: Any) -> DynamicNodeSpec:
+        async def task() -> None:
+            runs.append(name)
+
+        return DynamicNodeSpec(name, task, **more)
+
+    attempts: list[int] = []
+
+    async def grower(grow: Grow) -> int:
+        attempts.append(len(attempts) + 1)
+        for number in range(attempts[-1]):
+            await grow(child(f"child {number}"))
+        for spec in (child("child 0"), child("child 0", dependencies=["other"])):
+            try:
+                await grow(spec)
+            except ModificationError as error:
+                refused.append(error.faults[0].node)
+        if attempts[-1] < 3:
+            raise OSError
+        return attempts[-1]
+
+    dag = graph(a=Retry(attempts=3, initial_delay=0), other=None)
+    result = await run(dag, {"a": grower, "other": noop})
+    assert result["a"].result == 3
+    assert sorted(result) == ["a", "child 0", "child 1", "child 2", "other"]
+    assert sorted(runs) == ["child 0", "child 1", "child 2"]
+    assert refused == ["child 0"] * 6
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_forgotten_await(execute: Way, count: int) -> None:
+    """A task that calls `grow` and does not await it fails: nothing was added."""
+
+    async def grower(grow: Grow) -> int:
+        await grow(new("good"))
+        for number in range(count):
+            grow(new(f"child {number}"))
+        return count
+
+    result = execute(DynamicExecutor(graph(a=None)), {"a": grower})
+    error = result["a"].error
+    assert isinstance(error, NotAwaitedError)
+    assert ("1 time: nothing was added" if count == 1 else "2 times: nothing was") in str(error)
+    assert "help: did you forget 'await'? write: await grow(...)" in str(error)
+    assert [*result] == ["a", "good"]
 
 
 async def test_children_of_all_attempts_count_for_the_window() -> None:

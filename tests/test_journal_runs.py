@@ -364,34 +364,31 @@ async def test_who_may_have_killed_the_process_runs_alone() -> None:
 async def test_who_may_have_killed_the_process_waits_for_no_other_for_ever() -> None:
     """Such a node that is at work for long is not alone any more: it may wait for the next one."""
     journal = MemoryJournal(max_recoveries=2)
-    began, gate = anyio.Event(), anyio.Event()
+    names = ["a", "b"]
+    began = {name: anyio.Event() for name in names}
 
-    async def first() -> str:
-        began.set()
-        await gate.wait()
-        return "first"
+    def meets(name: str, other: str) -> Callable[[], Any]:
+        async def task() -> str:
+            began[name].set()
+            await began[other].wait()
+            return name
 
-    async def second() -> str:
-        gate.set()
-        return "second"
+        return task
 
-    dag = DAG.builder().add_node("first").add_node("second").build()
-    executor = DynamicExecutor(dag, journal=journal, max_concurrency=1)  # type: ignore[arg-type]
-    tasks = {"first": first, "second": second}
-    async with executor.start(tasks, run_id="a") as run:
-        await until(began.is_set)
-        run.cancel()
-    began, gate = anyio.Event(), anyio.Event()
-    begun = {"first": 1, "second": 1}
-    journal.pages["a"] = journal.pages["a"].cut(1, begun=begun)
+    dag = DAG.builder().add_node("a").add_node("b").build()
     executor = DynamicExecutor(dag, journal=journal)  # type: ignore[arg-type]
+    tasks = {"a": meets("a", "b"), "b": meets("b", "a")}
+    await executor.execute(tasks, run_id="a")
+    began = {name: anyio.Event() for name in names}
+    journal.pages["a"] = journal.pages["a"].cut(1, begun=dict.fromkeys(names, 1))
     async with executor.start(tasks, run_id="a") as run:
-        await until(lambda: began.is_set() and str(run.status("second")) == "RUNNING")
+        await until(lambda: [str(run.status(name)) for name in names] == ["RUNNING"] * 2)
+        await until(lambda: any(began[name].is_set() for name in names))
         await passes(10)
-        assert not gate.is_set()
+        assert not all(began[name].is_set() for name in names)
         advance(PATIENCE)
         result = await run.wait()
-    assert [node.result for node in result.node_results.values()] == ["first", "second"]
+    assert [node.result for node in result.node_results.values()] == names
 
 
 async def test_nothing_begins_before_its_life_is_written() -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from dagron._checks import finite
 from dagron._errors import InternalError, JournalError, RunInUseError, UnknownRunError
-from dagron._names import checked_run_id, close_names, question
+from dagron._names import checked_run_id, close_names, plural, question
 from dagron._rows import OUTCOMES, RETRY, Patience, Row
 from dagron.journal._begun import Begun, read_begun, remove_begun, still_in_flight
 from dagron.journal._claim import Claim
@@ -359,7 +359,7 @@ class Store:
 
     def _unknown(self, run_id: str, known: Sequence[str]) -> UnknownRunError:
         close = close_names(run_id, known)
-        help = question(close) or f"the journal has {len(known)} runs: {self._path}"
+        help = question(close) or f"the journal has {plural(len(known), 'run')}: {self._path}"
         text = f"no run of the journal has the id {run_id!r:.60}\n  help: {help}"
         return UnknownRunError(text, run_id, close=close)
 
