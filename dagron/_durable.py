@@ -44,8 +44,9 @@ class Durable(Hosting):
 
     async def _main_in_journal(self) -> ExecutionResult:
         """Run the graph, or what is left to run of it, or return what is recorded."""
-        from dagron._ledger import check_same_graph, ending  # most runs have no journal
+        from dagron._ledger import ending  # most runs have no journal
         from dagron._rows import Patience
+        from dagron._sameness import check_same_graph
         from dagron._written import written_graph
 
         expanders = self._standing
@@ -149,9 +150,9 @@ class Durable(Hosting):
     async def _tell_earlier_life(self) -> None:
         """Let happen again what is recorded of the run; or end it."""
         from dagron._facts import Facts
-        from dagron._ledger import check_same_settings
         from dagron._replay import Replay
         from dagron._rows import LIFE
+        from dagron._sameness import check_same_settings
         from dagron._written import written_policy
 
         assert self._ledger is not None, "the run has a journal"

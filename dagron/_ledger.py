@@ -10,14 +10,14 @@ the same way, so that the rows of a journal stand in the order in which the grap
 
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import time
 from typing import Any
 
 from anyio import Event
 
 from dagron._blame import Blame, blame_row
-from dagron._errors import GraphMismatchError, ModificationError, ReplayError
+from dagron._errors import ModificationError, ReplayError
 from dagron._facts import ALL_TAKEN, Answers, Facts, detail_of
 from dagron._landing import copied
 from dagron._modification import DynamicModification
@@ -39,12 +39,8 @@ from dagron._rows import (
     Book,
     Row,
 )
-from dagron._written import (
-    graph_differences,
-    settings_differences,
-    shown_differences,
-    written,
-)
+from dagron._sameness import flipped
+from dagron._written import written
 
 
 class Entry:
@@ -319,7 +315,7 @@ class Ledger:
         if self.facts is not None and (self.seq, name) in self.facts.answers:
             known = self.facts.answers[self.seq, name]
             if known.untaken != untaken:
-                self.flipped = self.flipped or _flipped(name, known.untaken, untaken)
+                self.flipped = self.flipped or flipped(name, known.untaken, untaken)
         if known != Answers(untaken, broken):
             detail = {"seq": self.seq, "untaken": untaken, "broken": broken}
             self._note_of_row(Entry(ANSWERS, None), name, detail)
@@ -531,44 +527,6 @@ class Ledger:
         self._sent = None
         if error is not None:
             raise error
-
-
-def check_same_graph(book: Book, run_id: str, graph: str) -> None:
-    """Raise `GraphMismatchError` where a run began with another graph than this one."""
-    lines = graph_differences(book.graph, graph)
-    if lines:
-        raise GraphMismatchError(
-            f"run {run_id!r} began with another graph\n  {shown_differences(lines)}\n"
-            f"  help: go on with the graph that it began with, or take another run_id",
-            lines,
-        )
-
-
-def check_same_settings(then: Mapping[str, Any], now: Mapping[str, Any], run_id: str) -> None:
-    """Raise `GraphMismatchError` where a run began with an executor that treats nodes otherwise."""
-    lines = settings_differences(then, now)
-    if lines:
-        raise GraphMismatchError(
-            f"run {run_id!r} began with another executor\n  {shown_differences(lines)}\n"
-            f"  help: go on with the policy= and keep= that it began with, or take another run_id",
-            lines,
-        )
-
-
-def _flipped(source: str | None, then: list[Any], now: list[Any]) -> ReplayError:
-    """Return the error for conditions that answer otherwise than they did: these were false."""
-    lines = []
-    for edges, words in ((then, "false, and is not now"), (now, "not false, and is now")):
-        for edge in edges:
-            if edge not in (now if edges is then else then):
-                a, b = edge if source is None else (source, edge)
-                lines.append(f"the condition on {a!r:.60} -> {b!r:.60} was {words}")
-    return ReplayError(
-        f"conditions do not say what they said before\n  {shown_differences(lines)}\n"
-        f"  help: let conditions depend on the result that they are called with alone",
-        source or "",
-        lines,
-    )
 
 
 def ending(result: ExecutionResult) -> dict[str, Any]:

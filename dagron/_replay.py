@@ -39,6 +39,7 @@ from dagron._rows import (
     STEP,
     Row,
 )
+from dagron._sameness import unreadable
 from dagron._scheduler import Scheduler
 from dagron._status import RUNNING, WAITING
 from dagron._threads import Call
@@ -424,7 +425,7 @@ class Replay:
         try:
             self._run.check_readable(row.node, change)
         except ModificationError as error:
-            raise _unreadable(row.node, error) from None
+            raise unreadable(row.node, error) from None
         for name in change.cancel_nodes:
             if name not in self._live and (
                 self.facts.has_ended(name) or self.facts.goes_on_after(name, row.seq)
@@ -487,17 +488,6 @@ class Replay:
             for name, count in self.facts.recoveries.items()
             if count >= self._book.max_recoveries and not self.facts.has_ended(name)
         }
-
-
-def _unreadable(by: str | None, error: ModificationError) -> ReplayError:
-    lines = [fault.message for fault in error.faults]
-    return ReplayError(
-        f"what {'was added from outside' if by is None else f'node {by!r:.60} has added'} cannot "
-        f"be added again\n  {shown_differences(lines)}\n"
-        f"  help: go on with the tasks, the limits= and the runners= that there were",
-        by or "",
-        lines,
-    )
 
 
 def _poisoned(name: str, count: int) -> NodePoisonedError:

@@ -72,6 +72,7 @@ SHELL = (
     "_suspects",
     "_away",
     "_bodies",
+    "_sameness",
     "_ledger",
     "_replay",
     "_pump",
