@@ -85,7 +85,10 @@ def _work(result: ExecutionResult) -> list[str]:
     if not seconds:
         return []
     wall = result.total_duration_seconds
-    at_once = f", {seconds / wall:.1f} nodes at once on average" if wall else ""
+    if _had_earlier_lives(result):
+        at_once = ", in all executions of the run"
+    else:
+        at_once = f", {seconds / wall:.1f} nodes at once on average" if wall else ""
     return [f"{shown_time(seconds)} in tasks{at_once}"]
 
 
@@ -123,6 +126,13 @@ def _tried_again(result: ExecutionResult) -> list[str]:
         return []
     kept = " of those that are kept" if result.forgotten else ""
     return [f"{plural(len(again), 'node')}{kept}, {plural(sum(again), 'time')} in all"]
+
+
+def _had_earlier_lives(result: ExecutionResult) -> bool:
+    """Tell whether nodes ran before the execution whose seconds are known: the last one."""
+    began = result._times.began
+    starts = (node.started_at for node in result.node_results.values())
+    return began is not None and any(start is not None and start < began for start in starts)
 
 
 # -- what became of the graph

@@ -287,6 +287,17 @@ async def test_a_row_that_holds_no_modification(change: str) -> None:
         await run(journal, pieces())
 
 
+async def test_a_summary_of_a_run_that_went_on() -> None:
+    """What tasks took in all executions is not set in relation to the time of the last one."""
+    journal = MemoryJournal()
+    first = await run(journal, pieces())
+    assert "in all executions" not in first.summary()
+    cut_after(journal, "done", "find")
+    second = await run(journal, pieces())
+    assert "in tasks, in all executions of the run" in second.summary()
+    assert "at once on average" not in second.summary()
+
+
 # --- what going on costs -------------------------------------------------------------------------
 
 
