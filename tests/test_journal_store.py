@@ -834,7 +834,10 @@ def test_durability_is_what_was_asked_for(path: Path, durability: str) -> None:
         store.claim("nightly", GRAPH, "uid")
         level = in_writer(store, lambda c: c.execute("PRAGMA synchronous").fetchone()[0])
         mode = in_writer(store, lambda c: c.execute("PRAGMA journal_mode").fetchone()[0])
-    assert (level, mode) == ({"process": 1, "power": 2}[durability], "wal")
+        is_full = in_writer(store, lambda c: c.execute("PRAGMA fullfsync").fetchone()[0])
+    assert (level, mode, is_full) == (
+        {"process": (1, "wal", 0), "power": (2, "wal", 1)}[durability]
+    )
 
 
 def test_an_odd_file_name(tmp_path: Path) -> None:
