@@ -796,7 +796,7 @@ def test_the_aiohttp_service(tmp_path: Path) -> None:
             odd = {"Content-Type": "application/json; charset=nope"}
             async with client.session.post("/jobs", data=TEXTS, headers=odd) as response:
                 assert response.status == 400
-            for title in ("x" * 600, "\ud800"):
+            for title in ("x" * 600, "\ud800", "two\nlines", "\0"):
                 status, text = await client.post("/jobs", json.dumps({title: "a"}).encode())
                 assert (status, "name" in text) == (400, True)
             assert (await client.post("/jobs", bytes(2_000_000)))[0] == 413
