@@ -58,6 +58,23 @@ def test_a_page_tells_what_happens(
         assert text == kept_picture(name), f"docs/pictures/{name} is another picture: {REDRAW}"
 
 
+DURABLE = [story for story in STORIES if "durable.md" in str(story.id)]
+
+
+@pytest.mark.parametrize("story", DURABLE)
+def test_a_durable_program_can_be_executed_again(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program of the page on durable runs, which leaves files, raises nothing when it is executed
+    a second time in the same folder.
+    """
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        names: dict[str, object] = {"__name__": "__main__"}
+        for block, _ in story:
+            run(block, names)
+
+
 def kept_picture(name: str) -> str:
     return (PICTURES / name).read_text(encoding="utf-8")
 

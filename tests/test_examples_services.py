@@ -516,7 +516,7 @@ def completed(run: dagron.RecordedRun) -> dict[str, float | None]:
 
 def test_what_waits_or_was_cancelled_before_a_restart(tmp_path: Path) -> None:
     """After a restart a job waits for its approval as before, and one that was cancelled by its
-    client does not come back.
+    client does not come back, and is not known.
     """
 
     async def wait_for_approval(client: Client, id: str) -> None:
@@ -528,15 +528,15 @@ def test_what_waits_or_was_cancelled_before_a_restart(tmp_path: Path) -> None:
 
     with fastapi_service(tmp_path) as service:
 
-        async def use(client: Client) -> str:
+        async def use(client: Client) -> tuple[str, str]:
             first, second = [await client.start(TABLES, "/jobs?approval=true") for _ in range(2)]
             for id in (first, second):
                 await wait_for_approval(client, id)
             assert (await client.post(f"/jobs/{second}/cancel"))[0] == 202
             await client.ended(second)
-            return first
+            return first, second
 
-        first = service.call(use)
+        first, second = service.call(use)
         service.process.signal(signal.SIGKILL)
         service.process.end()
     assert not list(tmp_path.glob("*.json"))
@@ -544,6 +544,8 @@ def test_what_waits_or_was_cancelled_before_a_restart(tmp_path: Path) -> None:
 
         async def go_on(client: Client) -> None:
             assert [job["id"] for job in (await client.get("/jobs"))[1]] == [first]
+            for path in ("", "/events"):
+                assert (await client.get(f"/jobs/{second}{path}"))[0] == 404
             await wait_for_approval(client, first)
             assert (await client.post(f"/jobs/{first}/approve"))[0] == 200
             assert (await client.ended(first))["state"] == "succeeded"
@@ -556,7 +558,8 @@ def test_what_waits_or_was_cancelled_before_a_restart(tmp_path: Path) -> None:
 
 def test_jobs_that_have_ended_are_known_after_a_restart(tmp_path: Path) -> None:
     """After a restart the jobs that have ended are listed, answered with report or failures, and
-    drawn; of their uploads nothing is left, not even of those that failed.
+    drawn, and their events are gone; of their uploads nothing is left, not even of those that
+    failed.
     """
     broken = bytearray(zipped(people="name\n" + "Ada\n" * 50))
     broken[45:50] = b"?????"
@@ -581,7 +584,9 @@ def test_jobs_that_have_ended_are_known_after_a_restart(tmp_path: Path) -> None:
                 assert job == {**before, **others}
                 status, shown = await client.get(f"/jobs/{job['id']}")
                 assert (status, shown) == (200, {**job, "report": shown["report"]})
-                assert (await client.get(f"/jobs/{job['id']}/events"))[0] == 404
+                gone = (410, {"detail": f"job {job['id']} has ended before the restart"})
+                assert await client.get(f"/jobs/{job['id']}/events") == gone
+                assert await client.post(f"/jobs/{job['id']}/cancel") == gone
             assert [job["state"] for job in index] == ["succeeded", "failed"]
             assert [*index[1]["failures"]] == ["table people.csv"]
             _, first = await client.get(f"/jobs/{jobs[0]['id']}")
@@ -791,7 +796,7 @@ def test_the_aiohttp_service(tmp_path: Path) -> None:
             odd = {"Content-Type": "application/json; charset=nope"}
             async with client.session.post("/jobs", data=TEXTS, headers=odd) as response:
                 assert response.status == 400
-            for title in ("x" * 600, "\ud800"):
+            for title in ("x" * 600, "\ud800", "two\nlines", "\0"):
                 status, text = await client.post("/jobs", json.dumps({title: "a"}).encode())
                 assert (status, "name" in text) == (400, True)
             assert (await client.post("/jobs", bytes(2_000_000)))[0] == 413

@@ -14,7 +14,9 @@
 
 Reports are written to the folder `reports`. At SIGTERM event streams end, jobs get some seconds to
 end by themselves, and the rest is cut off. What was cut off, by that or by a crash, goes on when
-the service is started again: each job that was answered with an id ends, and is known for a week.
+the service is started again: each job that was answered with an id ends, unless its client cancels
+it. After a restart a job that has ended by itself is known for a week, but its events are a 410;
+one that was cancelled is forgotten, and a 404.
 """
 
 import argparse

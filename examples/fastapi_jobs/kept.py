@@ -6,6 +6,7 @@
     runs.db                                what the jobs came to, for a week
 
 An upload is there before its job is acknowledged, so that nothing which was acknowledged is lost.
+What its client has cancelled stays unfinished in the journal, and is forgotten at the next start.
 """
 
 import logging
