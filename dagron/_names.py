@@ -35,7 +35,7 @@ def checked_name(name: object, what: str = "node") -> str:
         )
     if len(name) > MAX_NAME_LENGTH:
         raise InvalidNameError(
-            f"{what} name {name!a:.40}... has {len(name):,} characters, and at most "
+            f"{what} name {name[:30]!a}... has {len(name):,} characters, and at most "
             f"{MAX_NAME_LENGTH} are allowed\n"
             f"  help: shorten it, and keep the long text in the result or in a closure",
             name,
