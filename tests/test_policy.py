@@ -314,7 +314,7 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: NodePolicy(group="g" * 513),
         InvalidNameError,
-        "has 513 characters, and at most 512 are allowed",
+        f"group name '{'g' * 30}'... has 513 characters, and at most 512",
     ),
     (lambda: NodePolicy(priority="high"), TypeError, "priority is a number, not str: 'high'"),
     (lambda: NodePolicy(priority=True), TypeError, "priority is a number, not bool: True"),
