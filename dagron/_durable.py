@@ -150,7 +150,7 @@ class Durable(Hosting):
     async def _tell_earlier_life(self) -> None:
         """Let happen again what is recorded of the run; or end it."""
         from dagron._facts import Facts
-        from dagron._replay import Replay
+        from dagron._replay import Replay, poison
         from dagron._rows import LIFE
         from dagron._sameness import check_same_settings
         from dagron._written import written_policy
@@ -167,6 +167,10 @@ class Durable(Hosting):
             self._prior = dict(book.in_flight)
             for name, attempt in self._prior.items():
                 self.recall_crash(name, attempt, 1)
+                if book.max_recoveries == 1:
+                    self.fail_unstarted(name, poison(name, 1), attempt)
+            if book.max_recoveries == 2:
+                self._suspects = Suspects(self._prior)
             must_be_first = bool(self._asked) or not book.is_new
             self._open_to_others(ledger)
             if must_be_first:  # so that nothing begins that is to be cancelled, or unseen
@@ -179,7 +183,6 @@ class Durable(Hosting):
             self._replay = replay = Replay(cast("Replayed", self), ledger, facts)
             ledger.intercept, ledger.facts = replay.intercept, facts
             self.slots.is_free = True
-            self.scheduler.bound(sys.maxsize, sys.maxsize)  # what had landed is not refused now
             await replay.run(book.rows())
         except BaseException as error:
             self._halt()  # whoever goes on is cancelled, and has not failed
@@ -195,7 +198,6 @@ class Durable(Hosting):
             return
         finally:
             self.slots.is_free = False
-            self.scheduler.bound(self._settings.max_nodes, self._settings.max_depth)
             ledger.intercept = ledger.facts = None
             self._replay = None
         self._begin_another_life(ledger, replay)
@@ -469,12 +471,18 @@ class Durable(Hosting):
         *,
         settled: bool,
         expected: int | None,
+        is_sure: bool,
     ) -> None:
         policy = self._policies.get(by) if by is not None else None
         if by is not None and policy is not None and isinstance(policy.keep, Fold):
             self.growing.begin(by, policy.keep)
         self.check_version(expected)
-        self._land(by, change, settled=settled)
+        try:
+            if is_sure:  # it had landed, and is not refused now
+                self.scheduler.bound(sys.maxsize, sys.maxsize)
+            self._land(by, change, settled=settled)
+        finally:
+            self.scheduler.bound(self._settings.max_nodes, self._settings.max_depth)
 
     def recall_growing(self, name: str) -> None:
         self.growing.count_children(name)

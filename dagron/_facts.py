@@ -147,6 +147,14 @@ class Facts:
         step = self.steps.get(name, 0)
         return step > seq and step > self._bodies.get(name, step)
 
+    def was_judged(self, row: Row, detail: Mapping[str, Any]) -> bool:
+        """Tell whether a modification was landed or refused before the process died.
+
+        It was if another transaction followed that of its row, which also says if it was refused.
+        """
+        of_next = next((life for life in self._lives if life > row.seq), self.last + 1)
+        return bool(detail.get("until", row.seq) < of_next - 1)
+
     def counts(self, row: Row) -> bool:
         """Tell whether this row says what became of its node."""
         return row.node is not None and self.ends.get(row.node, (0, ""))[0] == row.seq

@@ -98,16 +98,21 @@ def _has_ended(name: str) -> RuntimeError:
 class _Grower:
     """What is known of a node whose task adds others, from its first attempt to its end."""
 
-    __slots__ = ("_before", "_calls", "_landed", "turn")
+    __slots__ = ("_before", "_calls", "_landed", "_limit", "turn")
 
     def __init__(self) -> None:
         self.turn = Lock()  # one modification at a time
         self._calls: list[Coroutine[Any, Any, None]] = []
-        self._landed: dict[tuple[str, ...], DynamicModification] = {}
-        self._before: dict[tuple[str, ...], DynamicModification] = {}  # by attempts that failed
+        self._limit = 1  # of them, until those that were awaited are let go
+        # By the names that were added: in all attempts, and in those that failed.
+        self._landed: dict[tuple[str, ...], list[DynamicModification]] = {}
+        self._before: dict[tuple[str, ...], list[DynamicModification]] = {}
 
     def called(self, call: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
-        self._calls = [*self.unawaited(), call]
+        if len(self._calls) >= self._limit:
+            self._calls = self.unawaited()
+            self._limit = 2 * len(self._calls) + 1
+        self._calls.append(call)
         return call
 
     def unawaited(self) -> list[Coroutine[Any, Any, None]]:
@@ -115,19 +120,22 @@ class _Grower:
         return [call for call in self._calls if getcoroutinestate(call) == CORO_CREATED]
 
     def try_again(self) -> None:
-        """Begin another attempt."""
-        self._before.update(self._landed)
+        """Begin another attempt; what the last one did not await does not happen."""
+        for call in self.unawaited():
+            call.close()
+        self._calls = []
+        self._before = {names: [*changes] for names, changes in self._landed.items()}
 
     def has_landed(self, change: DynamicModification) -> bool:
         """Tell whether an attempt that failed has landed it, and this one not yet."""
-        names = _names(change)
-        if self._before.get(names) != change:
+        changes = self._before.get(_names(change), [])
+        if change not in changes:
             return False
-        del self._before[names]
+        changes.remove(change)
         return True
 
     def land(self, change: DynamicModification) -> None:
-        self._landed[_names(change)] = change
+        self._landed.setdefault(_names(change), []).append(change)
 
 
 def _names(change: DynamicModification) -> tuple[str, ...]:

@@ -407,6 +407,17 @@ class _Examination:
         return with_forgotten(help, self.forgotten)
 
 
+def sources_of(modification: DynamicModification) -> dict[str, list[str]]:
+    """Return what each new node depends on, as far as the modification says so."""
+    specs = [spec for spec in modification.add_nodes if isinstance(spec, DynamicNodeSpec)]
+    sources = {spec.name: [*spec.dependencies] for spec in specs}
+    edges = [(spec.name, target) for spec in specs for target in spec.dependents]
+    for source, target in (*edges, *modification.add_edges):
+        if target in sources:
+            sources[target].append(source)
+    return sources
+
+
 def unfilled(parameters: Iterable[str], dependencies: Collection[str]) -> list[str]:
     """Return the parameters that no direct dependency fills."""
     return [name for name in parameters if name not in (INPUTS, GROW) and name not in dependencies]

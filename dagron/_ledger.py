@@ -384,15 +384,22 @@ class Ledger:
 
     def _numbered(self, entries: list[Entry]) -> list[Row]:
         rows = []
+        last = self._seq + len(entries)
         for entry in entries:
             assert entry.row is not None, "it was made when the entry was"
             self._seq += 1
             entry.row = row = entry.row._replace(seq=self._seq)
-            if entry.change is not None and (names := self._at_work(entry.change)):
-                # It will be refused; but the process may die before that is written, when it is
-                # written already what became of those.
-                detail = json.dumps({**detail_of(row), "at_work": names})
-                entry.row = row = row._replace(detail=detail)
+            if entry.change is not None:
+                more: dict[str, Any] = {}
+                if self._seq != last:  # see `Facts.was_judged`
+                    more["until"] = last
+                if names := self._at_work(entry.change):
+                    # It will be refused; but the process may die before that is written, when it
+                    # is written already what became of those.
+                    more["at_work"] = names
+                if more:
+                    detail = json.dumps({**detail_of(row), **more})
+                    entry.row = row = row._replace(detail=detail)
             rows.append(row)
         return rows
 

@@ -86,7 +86,10 @@ class Replayed(Protocol):
         *,
         settled: bool,
         expected: int | None,
-    ) -> None: ...
+        is_sure: bool,
+    ) -> None:
+        """Land a modification; where ``is_sure``, it had landed, whatever bounds there are now."""
+
     def check_readable(self, by: str | None, modification: DynamicModification) -> None:
         """Raise `ModificationError` if no graph could take it, for what its nodes are."""
 
@@ -437,7 +440,11 @@ class Replay:
                 self._run.recall_unfinished(name)
         try:
             self._run.recall_landing(
-                row.node, change, settled=settled, expected=detail.get("expected")
+                row.node,
+                change,
+                settled=settled,
+                expected=detail.get("expected"),
+                is_sure=self.facts.was_judged(row, detail),
             )
         except ModificationError as error:
             forget_our_frames(error)
@@ -484,13 +491,14 @@ class Replay:
     def poisoned(self) -> dict[str, NodePoisonedError]:
         """Return the nodes that were at work at too many crashes, with the errors for them."""
         return {
-            name: _poisoned(name, count)
+            name: poison(name, count)
             for name, count in self.facts.recoveries.items()
             if count >= self._book.max_recoveries and not self.facts.has_ended(name)
         }
 
 
-def _poisoned(name: str, count: int) -> NodePoisonedError:
+def poison(name: str, count: int) -> NodePoisonedError:
+    """Return the error for a node that was at work at so many crashes."""
     return NodePoisonedError(
         f"node {name!r:.60} was at work each of the {count} times when the process died\n"
         f"  help: see what kills it (an unhandled SIGTERM does, too); then execute(..., "

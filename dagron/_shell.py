@@ -34,7 +34,7 @@ from dagron._family import Tally
 from dagron._growing import STREAMS
 from dagron._growth import asked_by
 from dagron._keep import Fold
-from dagron._landing import copied
+from dagron._landing import copied, sources_of, unfilled
 from dagron._limits import held_text
 from dagron._modification import DynamicModification, touches_others
 from dagron._node_result import EXPANDER_FAILED, FOLD_FAILED, new_result
@@ -48,8 +48,6 @@ from dagron._times import Landing, spans_of
 
 if TYPE_CHECKING:
     from dagron._replay import Recalled
-
-UNREADABLE = ("group", "runner", "signature")  # faults of nodes by themselves, in any graph
 
 
 class Shell(Durable):
@@ -66,6 +64,7 @@ class Shell(Durable):
 
     def cancel(self, reason: str) -> None:
         """End the run as a result."""
+        self._hurry()
         if self.stopping or self._cut is not None:
             return
         if self._group is None:
@@ -419,14 +418,11 @@ class Shell(Durable):
         that the program is another one.
         """
         _, parameters, _, faults = self._read(by, modification)
-        needs = {node: read.names() for node, read in parameters.items()} if parameters else None
-        if not faults and not needs:
-            return
-        try:
+        needs = {node: read.names() for node, read in parameters.items()} if parameters else {}
+        # What it depends on may be on its way into the graph; that it names it can be told now.
+        sources = sources_of(modification) if needs else {}
+        if faults or any(unfilled(names, sources[node]) for node, names in needs.items()):
             self.scheduler.check(modification, by, needs=needs, faults=faults)
-        except ModificationError as error:
-            if any(fault.kind in UNREADABLE for fault in error.faults):
-                raise
 
     def _nested_faults(self, modification: DynamicModification) -> list[Fault]:
         default = self._settings.policy or NodePolicy()

@@ -1,8 +1,9 @@
 """Nodes that may have killed the process of their run: one at a time."""
 
 from collections.abc import Iterable
+from math import inf
 
-from anyio import Event, move_on_after
+from anyio import Event, current_time, move_on_after
 
 PATIENCE = 10.0  # seconds
 
@@ -18,7 +19,9 @@ class Suspects:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = set(names)
         self._turn: str | None = None
-        self._waiting: dict[str, Event] = {}
+        self._since = inf  # when the turn began, by the loop's clock
+        self._line: dict[str, None] = {}
+        self._moved = Event()
 
     def __contains__(self, name: str) -> bool:
         return name in self._names
@@ -26,26 +29,36 @@ class Suspects:
     def begin(self, name: str) -> bool:
         """Tell whether it is the node's turn; else it is to `wait`."""
         if self._turn is None:
-            self._turn = name
+            self._turn, self._since = name, current_time()
         return self._turn == name
 
     async def wait(self, name: str) -> None:
         """Return when it is the node's turn."""
-        self._waiting[name] = turn = Event()
-        while not turn.is_set():
-            with move_on_after(PATIENCE) as patience:
-                await turn.wait()
-            if patience.cancelled_caught and next(iter(self._waiting)) == name:
-                self._go_on()
+        self._line[name] = None
+        try:
+            while name in self._line:
+                is_next = next(iter(self._line)) == name
+                patience = self._since + PATIENCE - current_time() if is_next else inf
+                with move_on_after(patience):
+                    await self._moved.wait()
+                if is_next and current_time() >= self._since + PATIENCE:
+                    self._go_on()
+        finally:
+            if self._line.pop(name, self) is None:
+                self._move()
 
     def end(self, name: str) -> None:
         """Let the next one have its turn: it is written what became of this one."""
         self._names.discard(name)
-        self._waiting.pop(name, None)
         if self._turn == name:
             self._go_on()
 
     def _go_on(self) -> None:
-        self._turn = next(iter(self._waiting), None)
+        self._turn, self._since = next(iter(self._line), None), current_time()
         if self._turn is not None:
-            self._waiting.pop(self._turn).set()
+            del self._line[self._turn]
+        self._move()
+
+    def _move(self) -> None:
+        self._moved.set()
+        self._moved = Event()

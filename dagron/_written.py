@@ -14,7 +14,7 @@ from dagron._graph import DAG
 from dagron._keep import Fold
 from dagron._modification import DynamicModification, DynamicNodeSpec
 from dagron._names import shown
-from dagron._policy import NodePolicy, Retry, Trigger
+from dagron._policy import NodePolicy, Retry, Trigger, all_succeeded
 
 # From a callable, and what it is to whom, to a reference that JSON can carry; and back.
 Refer: TypeAlias = Callable[[Callable[..., Any], str], Any]
@@ -22,6 +22,7 @@ Resolve: TypeAlias = Callable[[Any], Any]
 
 # What of a policy decides whether nodes run. The rest says how, and may be another one each time.
 _DECIDING = ("trigger", "keep", "orphans")
+_DEFAULTS = {"trigger": repr(all_succeeded), "orphans": "finish"}
 SHOWN = 10  # differences in one error
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 
@@ -298,15 +299,15 @@ def decisive_policy(policy: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return what is different in what two executors say of all nodes, a line each."""
-    lines = []
-    if then["keep"] != now["keep"]:
-        lines.append(f"the executor's keep was {then['keep']!r}, is now {now['keep']!r}")
-    was, is_ = (decisive_policy(settings.get("policy") or {}) for settings in (then, now))
-    for field in _DECIDING:
-        texts = _text(was.get(field)), _text(is_.get(field))
-        if texts[0] != texts[1]:
-            lines.append(f"the executor's policy: {field} was {texts[0]}, is now {texts[1]}")
-    return lines
+    was, is_ = (
+        {**_DEFAULTS, "keep": settings["keep"], **decisive_policy(settings.get("policy") or {})}
+        for settings in (then, now)
+    )
+    return [
+        f"the executor's {field} was {_text(was[field])}, is now {_text(is_[field])}"
+        for field in _DECIDING
+        if was[field] != is_[field]
+    ]
 
 
 def _without_references(found: list[Any]) -> list[Any]:

@@ -1,6 +1,7 @@
 """Tasks that add nodes while they run: the parameter `grow`."""
 
 from collections.abc import Callable
+from inspect import getcoroutinestate
 from typing import Any
 
 import anyio
@@ -449,6 +450,52 @@ async def test_an_attempt_may_add_again_what_one_before_has_added() -> None:
     assert sorted(result) == ["a", "child 0", "child 1", "child 2", "other"]
     assert sorted(runs) == ["child 0", "child 1", "child 2"]
     assert refused == ["child 0"] * 6
+
+
+async def test_calls_of_an_attempt_that_failed() -> None:
+    """What an attempt that failed had called and not awaited does not happen, and is nobody's
+    fault; changes that add no node count once as well.
+    """
+    attempts: list[int] = []
+
+    async def grower(grow: Grow) -> int:
+        attempts.append(1)
+        await grow(DynamicModification(remove_edges=[("x", "z")]))
+        await grow(DynamicModification(remove_edges=[("y", "z")]))
+        calls = [grow(new(f"child {number}")) for number in range(3)]
+        if len(attempts) == 1:
+            raise OSError
+        for call in calls:
+            await call
+        return len(attempts)
+
+    dag = DAG.builder().add_node("a", policy=NodePolicy(retry=Retry(2, initial_delay=0)))
+    dag.add_edge("a", "y").add_edge("a", "x").add_edge("x", "z").add_edge("y", "z")
+    result = await run(dag.build(), {"a": grower, "x": noop, "y": noop, "z": noop})
+    assert result.ok
+    assert result["a"].result == 2
+    assert sorted(result) == ["a", "child 0", "child 1", "child 2", "x", "y", "z"]
+
+
+async def test_many_calls_that_are_awaited_together() -> None:
+    """Calls may be awaited later, many at once: each is looked at a few times, and not by all."""
+    looks: list[object] = []
+
+    async def grower(grow: Grow) -> None:
+        calls = [grow(new(f"child {number}")) for number in range(1_000)]
+        async with anyio.create_task_group() as group:
+            for call in calls:
+                group.start_soon(lambda call=call: call)
+
+    def looked(call: Any) -> str:
+        looks.append(call)
+        return getcoroutinestate(call)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dagron._growing.getcoroutinestate", looked)
+        result = await run(graph(a=None), {"a": grower})
+    assert result.succeeded == 1_001
+    assert len(looks) < 4_000
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -19,8 +19,10 @@ from dagron import (
     NodePolicy,
     ReplayError,
     all_done,
+    all_succeeded,
 )
 from dagron._rows import Row
+from faults import until
 
 GUARD = 30
 DIAMOND = DAG.builder().add_edge("find", "merge").build()
@@ -66,12 +68,12 @@ def cut_after(journal: MemoryJournal, kind: str, node: str, **begun: int) -> lis
         (
             {},
             {"policy": NodePolicy(trigger=all_done)},
-            "the executor's policy: trigger was none, is now 'all_done'",
+            "the executor's trigger was 'all_succeeded', is now 'all_done'",
         ),
         (
             {"policy": NodePolicy(trigger=all_done, timeout=9)},
             {"policy": NodePolicy(timeout=9)},
-            "the executor's policy: trigger was 'all_done', is now none",
+            "the executor's trigger was 'all_done', is now 'all_succeeded'",
         ),
         ({"keep": "leaves"}, {}, "the executor's keep was 'leaves', is now 'all'"),
     ],
@@ -90,19 +92,27 @@ async def test_an_executor_that_treats_nodes_otherwise(then: Any, now: Any, text
     assert (await run(journal, pieces(), **then)).ok
 
 
-async def test_an_executor_that_runs_nodes_otherwise() -> None:
-    """A run goes on with another policy that says how nodes are run."""
+@pytest.mark.parametrize(
+    "policy",
+    [
+        NodePolicy(timeout=9, priority=3),
+        NodePolicy(trigger=all_succeeded, keep="all", orphans="finish"),
+    ],
+    ids=["how", "what goes without saying"],
+)
+async def test_an_executor_that_runs_nodes_otherwise(policy: NodePolicy) -> None:
+    """A run goes on with another policy that says how nodes are run, or what is so anyway."""
     journal = MemoryJournal()
     await run(journal, pieces())
     cut_after(journal, "done", "find")
-    assert (await run(journal, pieces(), policy=NodePolicy(timeout=9, priority=3))).ok
+    assert (await run(journal, pieces(), policy=policy)).ok
 
 
 async def test_bounds_that_are_smaller_now() -> None:
     """What was added before stays, although it is more than would be let in now; more is not."""
     journal = MemoryJournal()
     first = await run(journal, pieces())
-    cut_after(journal, "done", "find")
+    cut_after(journal, "done", "piece 0")
     second = await run(journal, pieces(), max_nodes=2)
     assert second.ok
     assert second.dag == first.dag
@@ -123,11 +133,54 @@ async def test_bounds_count_again_when_a_run_goes_on(bound: str) -> None:
         )
 
     await run(journal, expander)
-    cut_after(journal, "done", "find+")
+    cut_after(journal, "done", "find++")
     name, _, number = bound.split()
     result = await run(journal, expander, **{name: int(number)})
     assert str(result["find"].status) == str(result["find+"].status) == "COMPLETED"
     assert bound in str(result["find++"].error)
+
+
+async def test_what_the_bounds_had_refused_is_refused_again() -> None:
+    """A modification that was refused, which was not written before the process died, does not land
+    in another life: what was said of it still holds.
+    """
+    journal = MemoryJournal()
+    settings = {"max_nodes": 4}
+    first = await run(journal, pieces(), **settings)
+    assert "max_nodes is 4" in str(first["find"].error)
+    cut_after(journal, "done", "find")
+    second = await run(journal, pieces(), **settings)
+    assert "max_nodes is 4" in str(second["find"].error)
+    assert second.dag == first.dag == DIAMOND
+
+
+async def test_children_that_depend_on_what_is_being_written() -> None:
+    """A modification may name a node that another one adds whose row is on its way."""
+    journal = MemoryJournal()
+    dag = DAG.builder().add_node("a").add_node("b").build()
+
+    async def x() -> int:
+        return 1
+
+    async def y(x: int) -> int:
+        return x + 1
+
+    async def second() -> None:
+        await until(lambda: journal.waiting > 0)
+
+    expanders = {
+        "a": lambda name, result: DynamicModification([DynamicNodeSpec("x", x)]),
+        "b": lambda name, result: DynamicModification([DynamicNodeSpec("y", y, ["x"])]),
+    }
+    executor = DynamicExecutor(dag, expanders, journal=journal)  # type: ignore[arg-type]
+    journal.hold.clear()
+    with anyio.fail_after(GUARD):
+        async with executor.start({"a": value, "b": second}, run_id="a") as running:
+            await until(lambda: str(running.explain("b")).endswith("into the journal"))
+            journal.hold.set()
+            result = await running.wait()
+    assert [str(node.status) for node in result.node_results.values()] == ["COMPLETED"] * 4
+    assert result["y"].result == 2
 
 
 # --- another program -----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -389,6 +390,72 @@ async def test_who_may_have_killed_the_process_waits_for_no_other_for_ever() -> 
         advance(PATIENCE)
         result = await run.wait()
     assert [node.result for node in result.node_results.values()] == names
+
+
+@MANUAL
+async def test_who_may_have_killed_the_process_has_a_turn_of_its_own() -> None:
+    """Behind a node that is at work for long, the next ones begin one at a time, too."""
+    journal = MemoryJournal(max_recoveries=2)
+    names = ["a", "b", "c", "d"]
+    gate = anyio.Event()
+    order: list[str] = []
+
+    async def waits(name: str) -> str:
+        order.append(name)
+        await gate.wait()
+        return name
+
+    dag = DAG.builder()
+    for name in names:
+        dag.add_node(name)
+    executor = DynamicExecutor(dag.build(), journal=journal)  # type: ignore[arg-type]
+    tasks = {name: partial(waits, name) for name in names}
+    gate.set()
+    await executor.execute(tasks, run_id="a")
+    journal.pages["a"] = journal.pages["a"].cut(1, begun=dict.fromkeys(names, 1))
+    gate = anyio.Event()
+    order.clear()
+    async with executor.start(tasks, run_id="a") as run:
+        await until(lambda: [str(run.status(name)) for name in names] == ["RUNNING"] * 4)
+        for count in (1, 2, 3, 4):
+            await until(lambda count=count: len(order) >= count)
+            await passes(10)
+            assert len(order) == count
+            advance(PATIENCE - 1)
+            await passes(10)
+            assert len(order) == count
+            advance(1)
+        gate.set()
+        assert (await run.wait()).ok
+
+
+@pytest.mark.parametrize("most", [1, 2])
+async def test_a_process_that_dies_before_anything_is_written(most: int) -> None:
+    """Who was at work then is counted: it fails at once, or has a turn of its own."""
+    journal = MemoryJournal(max_recoveries=most)
+    at_work: list[str] = []
+    both: list[list[str]] = []
+
+    async def work(name: str) -> None:
+        at_work.append(name)
+        await passes(10)
+        both.append(list(at_work))
+        at_work.remove(name)
+
+    dag = DAG.builder().add_node("a").add_node("b").build()
+    executor = DynamicExecutor(dag, journal=journal)  # type: ignore[arg-type]
+    tasks = {name: partial(work, name) for name in "ab"}
+    with anyio.fail_after(GUARD):
+        await executor.execute(tasks, run_id="a")
+        journal.pages["a"] = journal.pages["a"].cut(0, begun={"a": 1, "b": 1})
+        both.clear()
+        result = await executor.execute(tasks, run_id="a")
+    if most == 1:
+        assert all(isinstance(result[name].error, NodePoisonedError) for name in "ab")
+        assert both == []
+    else:
+        assert result.ok
+        assert sorted(both) == [["a"], ["b"]]
 
 
 async def test_nothing_begins_before_its_life_is_written() -> None:
