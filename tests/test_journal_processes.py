@@ -219,6 +219,19 @@ async def test_another_process_that_writes_blocks_no_event_loop(path: Path) -> N
 
 # --- poison --------------------------------------------------------------------------------------
 
+# Until so many lives have ended by themselves.
+LIVES = """
+
+statuses = []
+while statuses.count(0) < %d and len(statuses) < 10:
+    child = os.fork()
+    if not child:
+        life()
+        os._exit(0)
+    statuses.append(os.waitpid(child, 0)[1])
+say(statuses)
+"""
+
 POISONED = """
 def pieces(name, count):
     for number in range(count):
@@ -255,15 +268,6 @@ def life():
         is_poisoned = "was at work each of the 2 times" in str(node.error)
         say(f"{name}: {node.status}, {node.attempts}{', poisoned' * is_poisoned}")
 
-
-statuses = []
-while statuses.count(0) < 2 and len(statuses) < 10:
-    child = os.fork()
-    if not child:
-        life()
-        os._exit(0)
-    statuses.append(os.waitpid(child, 0)[1])
-say(statuses)
 """
 
 
@@ -273,7 +277,7 @@ def test_a_node_that_kills_its_process_is_poisoned(path: Path, backend: str) -> 
     """A node that kills its process is tried so often as `max_recoveries` says, and fails in the
     next life; the stream that it comes from is not blamed, and all else is done. So it is recorded.
     """
-    with program(PRELUDE + POISONED, backend, str(path)) as lives:
+    with program(PRELUDE + POISONED + LIVES % 2, backend, str(path)) as lives:
         status, lines, errors = lives.end()
     assert (status, errors) == (0, "")
     told = [
@@ -316,15 +320,6 @@ def life():
         is_poisoned = "was at work each of the 2 times" in str(node.error)
         say(f"{name}: {node.status}{', poisoned' * is_poisoned}")
 
-
-statuses = []
-while statuses.count(0) < 2 and len(statuses) < 10:
-    child = os.fork()
-    if not child:
-        life()
-        os._exit(0)
-    statuses.append(os.waitpid(child, 0)[1])
-say(statuses)
 """
 
 
@@ -338,7 +333,7 @@ def test_a_stream_that_kills_its_process_is_poisoned(
     """A stream that kills its process, at once or after some children, is tried so often as
     `max_recoveries` says, and fails in the next life; the children that it has added have run.
     """
-    with program(PRELUDE + STREAM % (at, kind), backend, str(path)) as lives:
+    with program(PRELUDE + STREAM % (at, kind) + LIVES % 2, backend, str(path)) as lives:
         status, lines, errors = lives.end()
     assert (status, errors) == (0, "")
     told = [
@@ -377,15 +372,6 @@ def life():
     say([name for name, node in result.node_results.items() if str(node.status) != "COMPLETED"])
     say(str(result["node 4"].error).splitlines()[0])
 
-
-statuses = []
-while statuses.count(0) < 1 and len(statuses) < 10:
-    child = os.fork()
-    if not child:
-        life()
-        os._exit(0)
-    statuses.append(os.waitpid(child, 0)[1])
-say(statuses)
 """
 
 
@@ -398,7 +384,7 @@ def test_who_was_beside_the_one_that_kills_the_process_is_not_poisoned(
     """Nodes that were at work at all crashes but the last run one at a time: the one that kills the
     process fails alone, and all that were at work beside it complete.
     """
-    with program(PRELUDE + CROWD % settings, backend, str(path)) as lives:
+    with program(PRELUDE + CROWD % settings + LIVES % 1, backend, str(path)) as lives:
         status, lines, errors = lives.end()
     assert (status, errors) == (0, "")
     assert lines == [
