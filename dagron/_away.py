@@ -223,13 +223,17 @@ class Away:
                     names.remove(name)
             results = [self.remote[name] for name in names]
 
-            async def in_vain(results: list[Result] = results) -> None:
-                while not is_late() or all(r.is_there for r in results):  # noqa: ASYNC110
+            # Its frame lives on in the traceback of its cancellation: it holds no results.
+            async def in_vain() -> None:
+                while not is_late() or self._are_there(names):  # noqa: ASYNC110
                     await sleep(GLANCE)
 
             values = await unless(in_vain, self._fetched(results)) if results else []
         for name, value in zip(names, values or (), strict=True):
             self._put(name, value)
+
+    def _are_there(self, names: Iterable[str]) -> bool:
+        return all(self.remote[name].is_there for name in names)
 
     def _put(self, name: str, value: Any) -> None:
         record = self._results[name]

@@ -166,7 +166,7 @@ async def test_children_that_depend_on_what_is_being_written() -> None:
         return x + 1
 
     async def second() -> None:
-        await until(lambda: journal.waiting > 0)
+        await until(lambda: str(running.explain("a")).endswith("into the journal"))
 
     expanders = {
         "a": lambda name, result: DynamicModification([DynamicNodeSpec("x", x)]),
