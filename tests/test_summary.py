@@ -283,7 +283,7 @@ def test_what_has_no_definition_of_the_users_is_told_without() -> None:
         pass
 
     error: dagron.DagronError = Odd("odd")
-    vars(error)["__notes__"] = [3]
+    vars(error)["__notes__"] = [3, "another note"]
     result = came_to({"a": NodeResult("a", FAILED, error=error, attempts=1)})
     assert result.summary().splitlines()[1:] == ["  failed  'a': Odd: odd"]
     vars(error)["__notes__"] = 3
