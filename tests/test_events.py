@@ -130,7 +130,7 @@ async def test_what_the_events_say() -> None:
     reports = [(e.done, e.total, e.note) for e in events if isinstance(e, dagron.NodeProgress)]
     assert reports == [(1, 3, "first"), (2.5, None, "")]
     finished = of["RunFinished", ""]
-    assert finished.duration_seconds >= result.total_duration_seconds > 0
+    assert finished.duration_seconds > 0  # by another pair of looks at the clock than the result's
 
 
 async def test_events_are_json() -> None:
