@@ -298,7 +298,9 @@ class ReplayError(DagronError, RuntimeError):
 
 
 class GraphMismatchError(DagronError, ValueError):
-    """A run of this id began with another graph; ``differences`` lists what is different."""
+    """A run of this id began with another graph, or with an executor whose ``policy=`` or ``keep=``
+    decides otherwise whether nodes run; ``differences`` lists what is different.
+    """
 
     def __init__(self, message: str, differences: Sequence[str] = ()) -> None:
         super().__init__(message)

@@ -255,17 +255,19 @@ async def test_an_expander_needs_no_slot_of_the_runner() -> None:
     assert statuses(result) == {"a": "COMPLETED", "child": "COMPLETED"}
 
 
+class Stubborn(Here):
+    """Its bodies outlive their nodes, until `ended` is called."""
+
+    async def run(self, call: Call) -> Any:
+        try:
+            return await super().run(call)
+        except BaseException:
+            self.ended = call.line.outlive()
+            raise
+
+
 async def test_a_body_that_outlives_its_node_keeps_its_slot() -> None:
     """The slot is free when the runner says so, and not when the node was cancelled."""
-
-    class Stubborn(Here):
-        async def run(self, call: Call) -> Any:
-            try:
-                return await super().run(call)
-            except BaseException:
-                self.ended = call.line.outlive()
-                raise
-
     on = Stubborn(slots=1)
     executor = DynamicExecutor(graph("", a=None, b=None), runners={"there": on}, runner="there")
     with anyio.fail_after(GUARD):
@@ -334,15 +336,6 @@ async def test_a_runner_may_be_any_object(kind: Any) -> None:
 
 async def test_a_body_that_outlives_its_run_keeps_its_slot() -> None:
     """The next run on that runner waits until the body has ended."""
-
-    class Stubborn(Here):
-        async def run(self, call: Call) -> Any:
-            try:
-                return await super().run(call)
-            except BaseException:
-                self.ended = call.line.outlive()
-                raise
-
     on = Stubborn(slots=1)
     await ran(on, {"a": anyio.sleep_forever}, policy=NodePolicy(timeout=0.01))
     gc.collect()
